@@ -1,0 +1,16 @@
+// Package agentpb is the wire contract between an agent and its callers, and
+// the history of its versions. agent.proto is the source; the two .pb.go files
+// are generated from it and committed.
+//
+// It holds no behaviour. Leaf packages do not import it: package agent turns
+// the snapshot into these messages at the edge.
+package agentpb
+
+//go:generate protoc --plugin=protoc-gen-go=../../bin/protoc-gen-go --plugin=protoc-gen-go-grpc=../../bin/protoc-gen-go-grpc --go_out=. --go_opt=paths=source_relative --go-grpc_out=. --go-grpc_opt=paths=source_relative agent.proto
+
+// Version is the protocol's version. It rises when a caller could be misled by
+// an older agent or the other way round; a field that old peers may ignore
+// does not raise it.
+//
+//	1  2026-11-21  Apply (placement, size, fault), Status, Watch, Capabilities
+const Version = 1
