@@ -1,0 +1,100 @@
+package exporter
+
+import (
+	"time"
+
+	"github.com/mooring-dev/mooring/agent/state"
+)
+
+func taken() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }
+
+// clock is two seconds after the fixed snapshot was taken.
+func clock() time.Time { return taken().Add(2 * time.Second) }
+
+func bounds() []time.Duration {
+	return []time.Duration{100 * time.Microsecond, time.Millisecond, 10 * time.Millisecond, time.Second}
+}
+
+func fixed() *Exporter { return New(hold(snapshot()), bounds(), WithClock(clock)) }
+
+// snapshot returns a new copy of a snapshot in which every metric occurs.
+func snapshot() *state.Snapshot {
+	return &state.Snapshot{
+		Time:             taken(),
+		NodeName:         "node-a",
+		Version:          "1.2.3",
+		Instances:        []state.InstanceStatus{postgres(), mysql(), redis()},
+		UnknownListeners: 2,
+		Faults: []state.Fault{
+			{UID: "a", Kind: "net-delay", Instance: "db/pg-0/postgres", Phase: state.FaultActive, Hits: 70, Deadline: taken().Add(time.Minute)},
+			{UID: "b", Kind: "net-delay", Instance: "db/pg-0/postgres", Phase: state.FaultActive, Hits: 7, Deadline: taken().Add(30 * time.Second)},
+			{UID: "c", Kind: "memory-squeeze", Instance: "db/my-0/mysqld", Phase: state.FaultStuck},
+			{UID: "d", Kind: "process-pause", Instance: "db/gone-0/postgres", Phase: state.FaultEnded, Hits: 1, Reason: "deadline"},
+		},
+		Capabilities: []state.Capability{
+			{Name: "net-delay", OK: true, Detail: "tc"},
+			{Name: "io-error", Detail: "this kernel has no bpf_override_return"},
+		},
+		Collectors: []state.Collector{
+			{Name: "pods", Duration: 3 * time.Millisecond},
+			{Name: "statements", Duration: 450 * time.Microsecond, Err: "read map: permission denied"},
+		},
+		Nodes: []state.Node{
+			{ID: 0, CPUs: "0-3", TotalBytes: 16 << 30, FreeBytes: 5 << 30},
+			{ID: 1, CPUs: "4-7", TotalBytes: 16 << 30, FreeBytes: 6 << 30},
+		},
+		Probe: state.Probe{Mode: "fentry", Lost: map[string]uint64{"operations_full": 0, "connections_full": 4}},
+	}
+}
+
+func postgres() state.InstanceStatus {
+	return state.InstanceStatus{
+		Instance: state.Instance{
+			ID: "db/pg-0/postgres", Name: "pg-0", Namespace: "db", Pod: "pg-0", Container: "postgres",
+			Engine: state.PostgreSQL, Source: "kubernetes", Cgroup: state.Cgroup{Version: 2, ID: 4711},
+		},
+		Resources: state.Resources{
+			CPUMillicores: 2500, CPUUsage: 90 * time.Second, CPUThrottled: 1500 * time.Millisecond,
+			MemoryLimitBytes: 4 << 30, MemoryUsageBytes: 3 << 30, MemoryInUseBytes: 1 << 30, OOMKills: 1,
+			CPUs: "0-3", MemoryNodes: "0", NodeBytes: map[int]int64{0: 3 << 28, 1: 1 << 28},
+		},
+		Placement: &state.Placement{Policy: "pack", Node: 0},
+		Operations: []state.Operation{
+			{Name: "select", Count: 10, Sum: 21 * time.Millisecond, Classic: []uint64{4, 3, 2, 1, 0},
+				Native: map[int]uint64{-109: 4, -84: 2, -83: 1, -60: 2, -20: 1}},
+			{Name: "insert", Count: 1, Sum: 2 * time.Second, Classic: []uint64{0, 0, 0, 0, 1}, Native: map[int]uint64{8: 1}},
+			{Name: "select", Error: true, Count: 2, Sum: time.Millisecond, Classic: []uint64{0, 2, 0, 0, 0}, Native: map[int]uint64{-88: 2}},
+		},
+	}
+}
+
+func mysql() state.InstanceStatus {
+	return state.InstanceStatus{
+		Instance: state.Instance{
+			ID: "db/my-0/mysqld", Name: "my-0", Namespace: "db", Pod: "my-0", Container: "mysqld",
+			Engine: state.MySQL, Source: "kubernetes", Cgroup: state.Cgroup{Version: 2, ID: 4712},
+		},
+		Resources: state.Resources{
+			CPUUsage: 5 * time.Second, MemoryUsageBytes: 1 << 30, MemoryInUseBytes: 1 << 29,
+			CPUs: "0-7", MemoryNodes: "0-1", NodeBytes: map[int]int64{0: 1 << 29, 1: 1 << 29},
+		},
+		Placement: &state.Placement{Policy: "spread", Node: -1},
+		Operations: []state.Operation{
+			// No native counts: this probe mode has none.
+			{Name: "select", Count: 3, Sum: 3 * time.Millisecond, Classic: []uint64{1, 1, 1, 0, 0}},
+		},
+	}
+}
+
+func redis() state.InstanceStatus {
+	return state.InstanceStatus{
+		Instance: state.Instance{
+			ID: "/system.slice/redis.service", Name: "redis.service", Engine: state.Redis, Source: "standalone",
+			Cgroup: state.Cgroup{Version: 1, Shared: "12 other processes live in it"},
+		},
+		Err: "read memory.stat: permission denied",
+		Operations: []state.Operation{
+			{Name: "read", Classic: make([]uint64, 5), Native: map[int]uint64{}},
+		},
+	}
+}
