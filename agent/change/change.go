@@ -35,7 +35,7 @@ type FileChange struct {
 	CgroupID uint64 `json:"cgroupId"`
 	// New is the value to write.
 	New string `json:"new"`
-	// Old is the value found before the first write; the executor fills it.
+	// Old is the value found before the first write; Prepare fills it.
 	Old string `json:"old"`
 }
 
@@ -45,6 +45,7 @@ type NetRule struct {
 	// Link is the interface index in the agent's network namespace.
 	Link int `json:"link"`
 	// Name is the interface name, checked against Link before every act.
+	// Empty in a plan; Prepare fills it.
 	Name string `json:"name"`
 	// Delay is added to every packet, varied by up to Jitter.
 	Delay  time.Duration `json:"delay,omitempty"`
