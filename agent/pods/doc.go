@@ -1,0 +1,49 @@
+// Package pods finds the database instances on this node: which servers run,
+// in which cgroup, with which processes, ports, data directory and network.
+//
+// It looks and never touches: it reads /proc, the cgroup file systems, the
+// node's network links and, with Kubernetes, the pods of this node. It writes
+// nothing, signals nothing, and does not decide what may be done to an
+// instance beyond saying when its cgroup is not its own (state.Cgroup.Shared).
+//
+// # Sources
+//
+// Standalone lists every process that runs the executable of a known engine
+// and listens. Kubernetes lists the pods that are declared to be databases and
+// whose server can be pinned to exactly one container. An agent that has both
+// joins them with Merge. A pod that cannot be resolved exactly is reported in
+// Result.Unresolved and not listed by Kubernetes.
+//
+// # Whose cgroup it is
+//
+// In a container a pod declares to be its database, every process is the
+// instance's (probes, exec sessions, a supervisor such as an operator's
+// manager), except that a second server makes the cgroup shared. Outside
+// Kubernetes the instance is the server, its descendants, its ancestors in the
+// same cgroup (an entrypoint, su, mysqld_safe) and, in a container, what was
+// entered into it from outside; anything else makes the cgroup shared.
+//
+// # Cost
+//
+// A scan reads one link per process, the executable. Only processes of a known
+// engine are looked at further: their stat line, and for those that are not
+// forked from another of the same engine their descriptors. Descriptors are
+// read again only when the listening sockets of that network namespace
+// changed. Socket tables are read once per network namespace and only as far
+// as the listening sockets, which the kernel prints first. Owners of unknown
+// listeners are remembered; looking for new ones reads at most a fixed number
+// of descriptors per scan and goes on where the last scan stopped, so that
+// Result.UnknownListeners may lag some scans behind on a very large node.
+//
+// # Concurrency and failure
+//
+// Both sources may be used from several goroutines; a scan holds a lock.
+// Processes vanish during a scan; what vanished is left out without an error.
+// While the API server is away Kubernetes answers from what it knew last; until
+// it has been reached once it answers ErrNotSynced.
+//
+// # Adding an engine
+//
+// Add a row to engines in engines.go, and rows to podRules in labels.go for the
+// labels its charts and operators put on pods.
+package pods
