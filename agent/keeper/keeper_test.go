@@ -1,0 +1,90 @@
+package keeper
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestMain lets the test binary stand in for the agent's: Arm starts it again
+// with the keeper's arguments.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == Command {
+		if Main(os.Args[2]) != nil {
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// frozen makes a directory that looks like a frozen cgroup.
+func frozen(t *testing.T) Duty {
+	t.Helper()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "cgroup.freeze")
+	require.NoError(t, os.WriteFile(file, []byte("1"), 0o644))
+	fi, err := os.Stat(dir)
+	require.NoError(t, err)
+	return Duty{File: file, CgroupID: fi.Sys().(*syscall.Stat_t).Ino, Old: "0", Deadline: bootTime() + 300*time.Millisecond}
+}
+
+func content(t *testing.T, d Duty) string {
+	t.Helper()
+	b, err := os.ReadFile(d.File)
+	require.NoError(t, err)
+	return string(b)
+}
+
+func missing(path string) bool {
+	_, err := os.Stat(path)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+func TestAKeeperRestoresAtTheDeadlineAndNotBefore(t *testing.T) {
+	dir, d := t.TempDir(), frozen(t)
+	require.NoError(t, Arm(dir, "/nonexistent", "f1", d))
+	require.Eventually(t, func() bool {
+		done := content(t, d) == "0"
+		require.False(t, done && bootTime() < d.Deadline, "restored too early")
+		return done
+	}, 5*time.Second, 5*time.Millisecond)
+	require.Less(t, bootTime()-d.Deadline, time.Second)
+	require.Eventually(t, func() bool { return missing(filepath.Join(dir, "f1")) }, 5*time.Second, 5*time.Millisecond)
+}
+
+func TestADisarmedKeeperDoesNothing(t *testing.T) {
+	dir, d := t.TempDir(), frozen(t)
+	require.NoError(t, Arm(dir, "/nonexistent", "f1", d))
+	require.NoError(t, Disarm(dir, "f1"))
+	require.NoError(t, Disarm(dir, "f1"), "twice is fine")
+	require.Never(t, func() bool { return content(t, d) == "0" }, time.Second, 20*time.Millisecond)
+}
+
+func TestAKeeperLeavesAnotherCgroupAlone(t *testing.T) {
+	d := frozen(t)
+	d.CgroupID++
+	require.NoError(t, restore(d))
+	require.Equal(t, "1", content(t, d))
+	d.File = filepath.Join(t.TempDir(), "gone", "cgroup.freeze")
+	require.NoError(t, restore(d))
+}
+
+func TestArmRefusesWhatCannotNameAFile(t *testing.T) {
+	for _, uid := range []string{"", "../x", "a/b", ".hidden"} {
+		require.Error(t, Arm(t.TempDir(), "/nonexistent", uid, frozen(t)), uid)
+	}
+}
+
+func TestMainRefusesAMarkerItCannotRead(t *testing.T) {
+	require.Error(t, Main(filepath.Join(t.TempDir(), "absent")))
+	marker := filepath.Join(t.TempDir(), "m")
+	require.NoError(t, os.WriteFile(marker, []byte("{"), 0o600))
+	require.Error(t, Main(marker))
+}
