@@ -10,7 +10,7 @@ const maxListBytes = 256
 func placement() family {
 	var (
 		memory = gauge("mooring_instance_numa_memory_bytes",
-			"Memory of the instance on each NUMA node (memory.numa_stat, or numa_maps of its processes).",
+			"Anonymous and shared memory of the instance on each NUMA node (memory.numa_stat); on cgroup version 1 page cache as well.",
 			instanceLabels("numa_node")...)
 		local = gauge("mooring_instance_numa_local_ratio",
 			"Share, 0 to 1, of the instance's memory on the NUMA node it was placed on; absent when it was not placed on one node.",

@@ -43,8 +43,11 @@ type Stat struct {
 	CPUs        string
 	MemoryNodes string
 	// NodeBytes is memory by NUMA node; nil on a kernel that does not tell.
-	// On version 2 (from Linux 5.9) it is anon + file, in which shared memory
-	// is file; on version 1 all pages on the LRU lists.
+	// On version 2 (from Linux 5.9) it is anonymous and shared memory, which is
+	// what follows a cpuset; page cache that no process has mapped stays where
+	// it was read until it is dropped (kernel/cgroup/cpuset.c migrates the
+	// pages of address spaces). Version 1 does not tell them apart: there it is
+	// all pages on the LRU lists.
 	NodeBytes map[int]int64
 }
 
@@ -113,7 +116,7 @@ func (g *Group) stat2(s *Stat) error {
 		return err
 	}
 	s.MemoryInUseBytes = keys["anon"] + keys["shmem"] + keys["sock"] + kernelInUse(keys)
-	s.NodeBytes, err = readNodeStat(filepath.Join(dir, "memory.numa_stat"), 1, "anon", "file")
+	s.NodeBytes, err = readNodeStat(filepath.Join(dir, "memory.numa_stat"), 1, "anon", "shmem")
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}

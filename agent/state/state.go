@@ -105,7 +105,9 @@ type Resources struct {
 	// CPUs and MemoryNodes are the effective cpuset, as kernel lists.
 	CPUs        string `json:"cpus"`
 	MemoryNodes string `json:"memoryNodes"`
-	// NodeBytes is the instance's memory on each NUMA node, by node number.
+	// NodeBytes is the instance's memory on each NUMA node, by node number:
+	// anonymous and shared memory on cgroup version 2, page cache as well on
+	// version 1, which does not tell them apart.
 	NodeBytes map[int]int64 `json:"nodeBytes,omitempty"`
 }
 
