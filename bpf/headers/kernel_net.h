@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+
+/*
+ * kernel_net.h: the members of the kernel's socket structures that our programs
+ * read, and no others. The loader finds their real offsets in the BTF of the
+ * running kernel, so order and size here mean nothing; names and types do.
+ */
+
+#ifndef MOORING_KERNEL_NET_H
+#define MOORING_KERNEL_NET_H
+
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wpadded"
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+/* include/linux/sched.h */
+struct task_struct {
+	int pid;
+	int tgid;
+};
+
+/* include/net/sock.h */
+struct sock_common {
+	__u16 skc_family;
+	__u16 skc_num; /* local port, host byte order */
+};
+
+struct sock {
+	struct sock_common __sk_common;
+};
+
+/* include/linux/net.h */
+struct socket {
+	struct sock *sk;
+};
+
+/* include/net/af_unix.h: an accepted socket shares its listener's addr. */
+struct unix_address;
+
+struct unix_sock {
+	struct unix_address *addr;
+};
+
+/* include/uapi/linux/uio.h */
+struct iovec {
+	void *iov_base;
+	__u64 iov_len;
+};
+
+/*
+ * include/linux/uio.h. The part after ___ is dropped by the loader: these are
+ * the shapes one structure had over time.
+ */
+struct iov_iter {
+	__u64 iov_offset;
+	__u64 count;
+};
+
+struct iov_iter___v5_14 { /* 5.14: iter_type without the direction bit */
+	__u8 iter_type;
+};
+
+struct iov_iter___v5_10 { /* until 5.13 */
+	__u32 type;
+};
+
+struct iov_iter___ubuf { /* since 6.0 */
+	void *ubuf;
+};
+
+struct iov_iter___iov { /* until 6.3 */
+	const struct iovec *iov;
+};
+
+struct iov_iter___v6_4 {
+	const struct iovec *__iov;
+};
+
+/* include/linux/socket.h */
+struct msghdr {
+	struct iov_iter msg_iter;
+};
+
+#pragma clang attribute pop
+#pragma clang diagnostic pop
+
+/* include/linux/uio.h: the numbers change between kernels, the names do not. */
+enum iter_type___any {
+	ITER_IOVEC = 0,
+	ITER_UBUF = 1,
+};
+
+/* include/linux/socket.h */
+#define AF_UNIX 1
+#define AF_INET 2
+#define AF_INET6 10
+#define MSG_PEEK 2
+
+#endif

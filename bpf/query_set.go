@@ -1,0 +1,271 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/cilium/ebpf"
+)
+
+// Members of query_settings.follow.
+const (
+	followCgroups = 1
+	followPIDs    = 2
+)
+
+// Members of connection.flags.
+const (
+	connIgnored = 0x0001
+	connServer  = 0x0002
+)
+
+// Set makes the given servers the watched ones. It is meant to be called every
+// few seconds with the full list: a server that stays keeps its counters, one
+// that is new begins with none, one that is gone is forgotten with its
+// counters. A server whose protocol has changed is another one.
+//
+// A call also drops what the kernel could not: processes and connections that
+// ended unseen. After an error some servers may be watched and others not; the
+// next call makes up for it.
+func (s *Statements) Set(w []Watched) error {
+	if err := checkWatched(w); err != nil {
+		return fmt.Errorf("set watched servers: %w", err)
+	}
+	next, fresh := s.plan(w)
+	s.mu.Lock()
+	previous := s.servers
+	s.servers = next
+	s.mu.Unlock()
+	err := errors.Join(s.apply(previous, fresh), s.sweep())
+	if err != nil {
+		return fmt.Errorf("set watched servers: %w", err)
+	}
+	return nil
+}
+
+// checkWatched refuses lists that cannot be told apart in the kernel.
+func checkWatched(w []Watched) error {
+	ids, cgroups, pids := map[string]bool{}, map[uint64]string{}, map[int]string{}
+	for _, server := range w {
+		if server.ID == "" || ids[server.ID] {
+			return fmt.Errorf("server %q is unnamed or named twice", server.ID)
+		}
+		ids[server.ID] = true
+		if server.Protocol < ProtocolPostgres || server.Protocol > ProtocolRedis {
+			return fmt.Errorf("server %q: protocol %d is unknown", server.ID, server.Protocol)
+		}
+		if server.CgroupID != 0 {
+			if other, ok := cgroups[server.CgroupID]; ok {
+				return fmt.Errorf("servers %q and %q have the same cgroup %d: watch them by their processes", other, server.ID, server.CgroupID)
+			}
+			cgroups[server.CgroupID] = server.ID
+			continue
+		}
+		for _, pid := range server.PIDs {
+			if other, ok := pids[pid]; ok && other != server.ID {
+				return fmt.Errorf("servers %q and %q have the same process %d", other, server.ID, pid)
+			}
+			pids[pid] = server.ID
+		}
+	}
+	return nil
+}
+
+// plan gives each server its slot: the one it had, or a new one. fresh holds
+// the servers whose sockets have to be looked at.
+func (s *Statements) plan(w []Watched) (next map[string]*served, fresh map[string]bool) {
+	next, fresh = make(map[string]*served, len(w)), map[string]bool{}
+	for _, server := range w {
+		server.PIDs, server.Ports = slices.Clone(server.PIDs), slices.Clone(server.Ports)
+		old, ok := s.servers[server.ID]
+		if ok && old.Protocol == server.Protocol {
+			next[server.ID] = &served{Watched: server, slot: old.slot}
+			fresh[server.ID] = old.CgroupID != server.CgroupID || !sameSet(old.Ports, server.Ports)
+			continue
+		}
+		s.slots++
+		next[server.ID] = &served{Watched: server, slot: s.slots}
+		fresh[server.ID] = true
+	}
+	return next, fresh
+}
+
+// sameSet tells whether two lists name the same ports.
+func sameSet(a, b []uint16) bool {
+	return maps.Equal(portSet(a), portSet(b))
+}
+
+func portSet(ports []uint16) map[uint16]bool {
+	set := make(map[uint16]bool, len(ports))
+	for _, p := range ports {
+		set[p] = true
+	}
+	return set
+}
+
+// apply brings the kernel's maps from the previous servers to the present ones.
+// What a server is recognised by is written last, so that its connections are
+// never judged by half of what is known of it.
+func (s *Statements) apply(previous map[string]*served, fresh map[string]bool) error {
+	var follow uint32
+	reads := false
+	cgroups, ports := map[uint64]queryCoreServer{}, map[queryCorePortKey]uint8{}
+	for _, server := range s.servers {
+		for _, port := range server.Ports {
+			ports[queryCorePortKey{Slot: server.slot, Port: port}] = 1
+		}
+		if server.CgroupID != 0 {
+			follow |= followCgroups
+			cgroups[server.CgroupID] = server.value()
+		} else {
+			follow |= followPIDs
+		}
+		reads = reads || server.Protocol == ProtocolRedis
+	}
+	errs := []error{
+		s.followReads(reads),
+		syncMap(s.coll.Maps["ports"], ports),
+		s.setFollow(follow),
+	}
+	known, err := s.followed()
+	errs = append(errs, err)
+	before := s.markSockets(fresh, known, nil, &errs)
+	errs = append(errs, syncMap(s.coll.Maps["cgroups"], cgroups), s.followProcesses(known))
+	// Once more for what was opened between the look and the watch.
+	s.markSockets(fresh, known, before, &errs)
+	return errors.Join(errs...)
+}
+
+// syncMap makes the contents of a map those wanted.
+func syncMap[K, V comparable](m *ebpf.Map, wanted map[K]V) error {
+	present, err := contents[K, V](m)
+	if err != nil {
+		return err
+	}
+	for k := range present {
+		if _, ok := wanted[k]; ok {
+			continue
+		}
+		if err := m.Delete(&k); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("delete from %s: %w", m, err)
+		}
+	}
+	for k, v := range wanted {
+		if old, ok := present[k]; ok && old == v {
+			continue
+		}
+		if err := m.Put(&k, &v); err != nil {
+			return fmt.Errorf("write to %s: %w", m, err)
+		}
+	}
+	return nil
+}
+
+// contents reads a whole map. Entries that come or go meanwhile may be missing.
+func contents[K comparable, V any](m *ebpf.Map) (map[K]V, error) {
+	all := map[K]V{}
+	var k K
+	var v V
+	it := m.Iterate()
+	for it.Next(&k, &v) {
+		all[k] = v
+	}
+	if err := it.Err(); err != nil && !errors.Is(err, ebpf.ErrIterationAborted) {
+		return nil, fmt.Errorf("read %s: %w", m, err)
+	}
+	return all, nil
+}
+
+// followed returns the processes the kernel follows now, by slot.
+func (s *Statements) followed() (map[uint32]queryCoreServer, error) {
+	return contents[uint32, queryCoreServer](s.coll.Maps["pids"])
+}
+
+// followProcesses adds the processes of the servers without a cgroup of their
+// own to those the kernel follows. known is what it followed before.
+func (s *Statements) followProcesses(known map[uint32]queryCoreServer) error {
+	m := s.coll.Maps["pids"]
+	for _, server := range s.servers {
+		if server.CgroupID != 0 {
+			continue
+		}
+		for _, pid := range server.PIDs {
+			key, value := uint32(pid), server.value()
+			if known[key] == value {
+				continue
+			}
+			if err := m.Put(&key, &value); err != nil {
+				return fmt.Errorf("follow process %d of server %q: %w", pid, server.ID, err)
+			}
+			// It may have ended before we wrote, and its exit taken nothing away.
+			if s.proc.alive(pid) {
+				continue
+			}
+			if err := m.Delete(&key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+				return fmt.Errorf("forget process %d of server %q: %w", pid, server.ID, err)
+			}
+		}
+	}
+	return nil
+}
+
+// descriptor names an open file of a process.
+type descriptor struct{ pid, fd int }
+
+// markSockets tells the kernel which side of its sockets a process is on that
+// was not watched when it opened them. Only the tracepoints need to be told. It
+// returns the roles it found; those it is given are not written again.
+func (s *Statements) markSockets(fresh map[string]bool, known map[uint32]queryCoreServer,
+	before map[descriptor]bool, errs *[]error) map[descriptor]bool {
+	if s.mode != ModeTracepoint {
+		return nil
+	}
+	found := map[descriptor]bool{}
+	tables := newSocketTables(s.proc)
+	for _, server := range s.servers {
+		for _, pid := range server.PIDs {
+			_, followed := known[uint32(pid)]
+			if !fresh[server.ID] && (server.CgroupID != 0 || followed) {
+				continue
+			}
+			roles, err := tables.roles(pid, portSet(server.Ports))
+			if err != nil {
+				*errs = append(*errs, err)
+				continue
+			}
+			for fd, role := range roles {
+				d := descriptor{pid, fd}
+				found[d] = role
+				if was, ok := before[d]; ok && was == role {
+					continue
+				}
+				if err := s.markSocket(server, d, role); err != nil {
+					*errs = append(*errs, err)
+				}
+			}
+		}
+	}
+	return found
+}
+
+// markSocket writes the role of one descriptor, and leaves alone a connection
+// that is in step already.
+func (s *Statements) markSocket(server *served, d descriptor, serverSide bool) error {
+	m := s.coll.Maps["connections"]
+	key := uint64(d.pid)<<32 | uint64(uint32(d.fd))
+	value := queryCoreConnection{Slot: server.slot, Protocol: uint8(server.Protocol), Flags: connIgnored}
+	if serverSide {
+		value.Flags = connServer
+		var old queryCoreConnection
+		if err := m.Lookup(&key, &old); err == nil && old.Slot == server.slot &&
+			old.Flags&connIgnored == 0 && (old.Flags&connServer != 0 || server.Protocol != ProtocolRedis) {
+			return nil
+		}
+	}
+	if err := m.Put(&key, &value); err != nil {
+		return fmt.Errorf("mark descriptor %d of process %d of server %q: %w", d.fd, d.pid, server.ID, err)
+	}
+	return nil
+}

@@ -1,0 +1,93 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+)
+
+// sweep drops from the kernel's maps what belongs to no server or process any
+// more.
+func (s *Statements) sweep() error {
+	live := map[uint32]bool{}
+	byPID := map[uint32]bool{}
+	for _, server := range s.servers {
+		live[server.slot] = true
+		byPID[server.slot] = server.CgroupID == 0
+	}
+	ended := s.endedProcesses()
+	errs := []error{
+		drop(s.coll.Maps["pids"], func(pid uint32, v queryCoreServer) bool {
+			return !byPID[v.Slot] || ended(pid)
+		}),
+		s.sweepOperations(live),
+	}
+	if s.mode == ModeTracepoint {
+		// By socket, its close has seen to it; by process and descriptor, nobody has.
+		errs = append(errs, drop(s.coll.Maps["connections"], func(key uint64, v queryCoreConnection) bool {
+			return !live[v.Slot] || ended(uint32(key>>32))
+		}))
+	}
+	return errors.Join(errs...)
+}
+
+// endedProcesses returns a test that asks for each process once.
+func (s *Statements) endedProcesses() func(uint32) bool {
+	asked := map[uint32]bool{}
+	return func(pid uint32) bool {
+		ended, ok := asked[pid]
+		if !ok {
+			ended = !s.proc.alive(int(pid))
+			asked[pid] = ended
+		}
+		return ended
+	}
+}
+
+// drop deletes the entries for which gone holds.
+func drop[K comparable, V any](m *ebpf.Map, gone func(K, V) bool) error {
+	all, err := contents[K, V](m)
+	if err != nil {
+		return err
+	}
+	for k, v := range all {
+		if !gone(k, v) {
+			continue
+		}
+		if err := m.Delete(&k); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("delete from %s: %w", m, err)
+		}
+	}
+	return nil
+}
+
+// sweepOperations deletes the counters of servers that are gone. It walks the
+// keys only: a value is large. A statement that ends while its server is being
+// forgotten may leave a counter, which the next sweep takes.
+func (s *Statements) sweepOperations(live map[uint32]bool) error {
+	m := s.coll.Maps["operations"]
+	var gone []queryCoreOperationKey
+	var key queryCoreOperationKey
+	err := m.NextKey(nil, &key)
+	// The map holds a bounded number of keys, but deletions may start a walk anew.
+	for range m.MaxEntries() {
+		if err != nil {
+			break
+		}
+		if !live[key.Slot] {
+			gone = append(gone, key)
+		}
+		previous := key
+		err = m.NextKey(&previous, &key)
+	}
+	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("walk %s: %w", m, err)
+	}
+	for _, key := range gone {
+		if err := m.Delete(&key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("delete from %s: %w", m, err)
+		}
+	}
+	return nil
+}
