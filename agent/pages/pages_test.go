@@ -1,0 +1,63 @@
+package pages
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const maps = `55d0c0000000-55d0c0100000 r-xp 00000000 fe:01 1234 /usr/lib/postgresql/15/bin/postgres
+7f0000000000-7f0004000000 rw-s 00000000 00:01 1053 /dev/zero (deleted)
+7f0005000000-7f0005001000 rw-s 00000000 00:01 5 /SYSV0052e2c1 (deleted)
+7f0006000000-7f0006001000 rw-s 00000000 00:1a 9 /dev/shm/PostgreSQL.1234
+7f0007000000-7f0007001000 rw-p 00000000 00:01 1053 /dev/zero (deleted)
+7f0008000000-7f0008001000 rw-s 00000000 fe:01 77 /data/mapped.file
+7f0009000000-7f0009001000 rw-p 00000000 00:00 0
+`
+
+func TestOnlySharedMemoryIsFound(t *testing.T) {
+	got, err := parseMaps(strings.NewReader(maps), "/m")
+	require.NoError(t, err)
+	require.Equal(t, []segment{
+		{"00:01", "1053", "/m/7f0000000000-7f0004000000", 64 << 20},
+		{"00:01", "5", "/m/7f0005000000-7f0005001000", 4096},
+		{"00:1a", "9", "/m/7f0006000000-7f0006001000", 4096},
+	}, got)
+}
+
+func TestDamagedMapsAreRefused(t *testing.T) {
+	for _, line := range []string{
+		"zz-7f00 rw-s 0 00:01 5 /dev/zero (deleted)",
+		"7f00 rw-s 0 00:01 5 /dev/zero (deleted)",
+		"7f01-7f00 rw-s 0 00:01 5 /dev/zero (deleted)",
+	} {
+		_, err := parseMaps(strings.NewReader(line), "/m")
+		require.ErrorContains(t, err, "7f0", line)
+	}
+}
+
+func TestAProcessThatEndedIsNoError(t *testing.T) {
+	left, err := Shared(t.TempDir(), []int{1}, 0)
+	require.NoError(t, err)
+	require.Zero(t, left)
+	require.NoError(t, Private([]int{1 << 30}, []int{0}, []int{0}))
+}
+
+func TestNodesOutOfRangeAreRefused(t *testing.T) {
+	require.ErrorContains(t, Private(nil, []int{-1}, []int{0}), "-1")
+	require.ErrorContains(t, Private(nil, []int{0}, []int{maxNodes}), "1024")
+}
+
+func FuzzParseMaps(f *testing.F) {
+	f.Add(maps)
+	f.Fuzz(func(t *testing.T, text string) {
+		found, err := parseMaps(strings.NewReader(text), "/m")
+		if err != nil {
+			return
+		}
+		for _, s := range found {
+			require.Positive(t, s.length)
+		}
+	})
+}
