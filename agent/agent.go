@@ -1,0 +1,266 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mooring-dev/mooring/agent/cgroup"
+	"github.com/mooring-dev/mooring/agent/change"
+	"github.com/mooring-dev/mooring/agent/journal"
+	"github.com/mooring-dev/mooring/agent/pods"
+	"github.com/mooring-dev/mooring/agent/state"
+	"github.com/mooring-dev/mooring/bpf"
+)
+
+// Agent is one node's agent. Use New, then Run.
+type Agent struct {
+	cfg Config
+	log *slog.Logger
+
+	bootID  string
+	cgroups *cgroup.FS
+	journal *journal.Journal
+	source  pods.Source
+	// background are the services the sources need, such as an informer.
+	background []Service
+
+	snapshot atomic.Pointer[state.Snapshot]
+	ticked   *broadcast
+	// looks asks for a tick out of turn; the channel sent is closed after it.
+	looks chan chan struct{}
+
+	// settings serialises placement and size.
+	settings sync.Mutex
+	settle   *change.Executor
+
+	// faultMu guards faults and serialises their beginning and end.
+	faultMu sync.Mutex
+	faults  map[string]*fault
+	breaker *change.Executor
+	net     *netHandler
+	io      *ioHandler
+
+	statements *bpf.Statements
+	probe      state.Probe
+
+	capabilities []state.Capability
+	damage       string
+	collector    collector
+}
+
+// New opens what the agent needs and undoes what an earlier agent on this node
+// left unfinished. It does not probe and starts nothing; Run does.
+func New(cfg Config, log *slog.Logger) (*Agent, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	fs, err := cgroup.New(cfg.CgroupRoot)
+	if err != nil {
+		return nil, fmt.Errorf("open cgroup file system: %w", err)
+	}
+	boot, err := os.ReadFile(filepath.Join(cfg.ProcRoot, "sys/kernel/random/boot_id"))
+	if err != nil {
+		return nil, fmt.Errorf("read boot id: %w", err)
+	}
+	j, err := journal.Open(cfg.StateDir)
+	if err != nil {
+		return nil, fmt.Errorf("open journal: %w", err)
+	}
+	a := &Agent{
+		cfg:     cfg,
+		log:     log,
+		bootID:  strings.TrimSpace(string(boot)),
+		cgroups: fs,
+		journal: j,
+		ticked:  newBroadcast(),
+		looks:   make(chan chan struct{}),
+		faults:  map[string]*fault{},
+		net:     &netHandler{},
+		io:      &ioHandler{},
+		damage:  j.Damage(),
+		probe:   state.Probe{Mode: "off", Detail: "not started"},
+	}
+	handlers := map[change.Class]change.Handler{
+		change.File:   &cgroup.Files{},
+		change.Freeze: &cgroup.Files{},
+		change.Net:    a.net,
+		change.IO:     a.io,
+	}
+	a.settle = change.NewExecutor(handlers, j)
+	a.breaker = change.NewExecutor(handlers, j)
+	if a.damage != "" {
+		log.Error("journal was damaged", "component", "journal", "err", a.damage)
+	}
+	if err := a.recover(); err != nil {
+		log.Error("recovery is incomplete", "component", "agent", "err", err)
+	}
+	if err := a.sources(); err != nil {
+		return nil, errors.Join(err, j.Close())
+	}
+	return a, nil
+}
+
+// recover undoes the operations an earlier process left open. What cannot be
+// undone stays in the journal, shows as a stuck fault and is tried again at
+// the next start.
+func (a *Agent) recover() error {
+	records, err := a.journal.Records()
+	if err != nil {
+		return fmt.Errorf("read journal: %w", err)
+	}
+	data := make([][]byte, 0, len(records))
+	for _, r := range records {
+		data = append(data, r.Data)
+	}
+	undone, err := a.breaker.Recover(data, a.bootID)
+	for _, op := range undone {
+		a.log.Info("operation undone", "component", "agent", "uid", op.ID, "kind", op.Kind, "instance", op.Instance, "reason", "recovered")
+		a.remember(op, "recovered", nil)
+	}
+	a.rememberStuck(data, undone)
+	return err
+}
+
+// Run probes the node, then ticks until ctx ends. Before it returns it ends
+// every active fault, so that a stopped agent leaves nothing behind.
+func (a *Agent) Run(ctx context.Context) error {
+	defer a.close()
+	a.probeNode(ctx)
+	// Loading BPF has read all of the kernel's type information; that memory
+	// would otherwise stay resident for good.
+	debug.FreeOSMemory()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, s := range a.background {
+		wg.Go(func() {
+			if err := s.Run(ctx); err != nil && ctx.Err() == nil {
+				a.log.Error("source ended", "component", s.Name, "err", err)
+			}
+		})
+	}
+	wg.Go(func() { a.renewLeases(ctx) })
+	a.loop(ctx)
+	wg.Wait()
+	return nil
+}
+
+// loop ticks until ctx ends.
+func (a *Agent) loop(ctx context.Context) {
+	t := time.NewTicker(a.cfg.Tick)
+	defer t.Stop()
+	for {
+		a.tick(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		case done := <-a.looks:
+			a.tick(ctx)
+			close(done)
+		}
+	}
+}
+
+// Look has the loop take a fresh snapshot and waits for it, at most for one
+// second: whoever changed something shall find it in the next status.
+func (a *Agent) Look(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	done := make(chan struct{})
+	select {
+	case a.looks <- done:
+	case <-ctx.Done():
+		return
+	}
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
+// close ends active faults and releases what New and Run opened.
+func (a *Agent) close() {
+	a.endAll("agent stopped")
+	if a.statements != nil {
+		if err := a.statements.Close(); err != nil {
+			a.log.Warn("statement probe not closed", "component", "agent", "err", err)
+		}
+	}
+	for _, c := range []interface{ Close() error }{a.net, a.io, a.journal} {
+		if err := c.Close(); err != nil {
+			a.log.Warn("not closed", "component", "agent", "err", err)
+		}
+	}
+}
+
+// Snapshot returns the newest snapshot, nil before the first tick. It never
+// blocks; the result is read only.
+func (a *Agent) Snapshot() *state.Snapshot { return a.snapshot.Load() }
+
+// ClassicBounds are the upper bounds of state.Operation.Classic.
+func (a *Agent) ClassicBounds() []time.Duration { return bpf.ClassicBounds() }
+
+// Service is something that runs until its context ends.
+type Service struct {
+	Name string
+	Run  func(context.Context) error
+}
+
+// Group runs services until the first one ends or ctx does, then ends all and
+// returns the first error.
+func Group(ctx context.Context, services ...Service) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	errs := make(chan error, len(services))
+	for _, s := range services {
+		go func() {
+			err := s.Run(ctx)
+			if err != nil {
+				err = fmt.Errorf("%s: %w", s.Name, err)
+			}
+			errs <- err
+		}()
+	}
+	var first error
+	for range services {
+		err := <-errs
+		cancel()
+		if first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// broadcast wakes everybody who waits, once per tick.
+type broadcast struct {
+	mu sync.Mutex
+	ch chan struct{}
+}
+
+func newBroadcast() *broadcast { return &broadcast{ch: make(chan struct{})} }
+
+// Wait returns a channel that is closed at the next Wake.
+func (b *broadcast) Wait() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.ch
+}
+
+// Wake closes the channel handed out so far.
+func (b *broadcast) Wake() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	close(b.ch)
+	b.ch = make(chan struct{})
+}

@@ -1,0 +1,245 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/mooring-dev/mooring/agent/cgroup"
+	"github.com/mooring-dev/mooring/agent/pods"
+	"github.com/mooring-dev/mooring/agent/state"
+	"github.com/mooring-dev/mooring/bpf"
+	"github.com/mooring-dev/mooring/numa"
+)
+
+// collector keeps, between ticks, what is too dear to read in each of them.
+// Only the loop's goroutine uses it.
+type collector struct {
+	found      pods.Result
+	discovered time.Time
+	runs       []state.Collector
+}
+
+// timed runs one source of the snapshot and records how it fared. A source
+// that panics is a source that failed.
+func (c *collector) timed(name string, f func() error) {
+	start := time.Now()
+	err := func() (err error) {
+		defer func() {
+			if r := recover(); r != nil {
+				err = fmt.Errorf("panic: %v", r)
+			}
+		}()
+		return f()
+	}()
+	run := state.Collector{Name: name, Duration: time.Since(start)}
+	if err != nil {
+		run.Err = err.Error()
+	}
+	c.runs = append(c.runs, run)
+}
+
+// tick reads everything once and publishes it.
+func (a *Agent) tick(ctx context.Context) {
+	c := &a.collector
+	c.runs = nil
+	next := &state.Snapshot{
+		NodeName:     a.cfg.NodeName,
+		Version:      a.cfg.Version,
+		Capabilities: a.capabilities,
+		Journal:      a.damage,
+		Probe:        a.probe,
+	}
+	c.timed("instances", func() error { return a.discover(ctx) })
+	next.UnknownListeners, next.Unresolved = c.found.UnknownListeners, c.found.Unresolved
+	c.timed("topology", func() error { return a.topology(next) })
+	c.timed("resources", func() error { return a.resources(next) })
+	c.timed("statements", func() error { return a.readStatements(next) })
+	c.timed("faults", func() error { return a.readFaults(next) })
+	next.Collectors = c.runs
+	next.Time = time.Now()
+	a.snapshot.Store(next)
+	a.ticked.Wake()
+}
+
+// discover looks for instances when it is time to, and tells the statement
+// probe about them. A failing source keeps the instances found before.
+func (a *Agent) discover(ctx context.Context) error {
+	c := &a.collector
+	if time.Since(c.discovered) < a.cfg.Discover && !c.discovered.IsZero() {
+		return nil
+	}
+	found, err := a.source.Instances(ctx)
+	if err != nil {
+		return fmt.Errorf("find instances: %w", err)
+	}
+	a.logChanges(c.found.Instances, found.Instances)
+	c.found, c.discovered = found, time.Now()
+	return a.watch(found.Instances)
+}
+
+// logChanges says which instances came and went.
+func (a *Agent) logChanges(before, after []state.Instance) {
+	ids := func(in []state.Instance) map[string]state.Engine {
+		m := map[string]state.Engine{}
+		for _, i := range in {
+			m[i.ID] = i.Engine
+		}
+		return m
+	}
+	old, now := ids(before), ids(after)
+	for id, e := range now {
+		if _, ok := old[id]; !ok {
+			a.log.Info("instance found", "component", "pods", "instance", id, "engine", string(e))
+		}
+	}
+	for id, e := range old {
+		if _, ok := now[id]; !ok {
+			a.log.Info("instance gone", "component", "pods", "instance", id, "engine", string(e))
+		}
+	}
+}
+
+// watch tells the statement probe which servers to time.
+func (a *Agent) watch(instances []state.Instance) error {
+	if a.statements == nil {
+		return nil
+	}
+	var w []bpf.Watched
+	for i := range instances {
+		w = append(w, watched(&instances[i]))
+	}
+	if err := a.statements.Set(w); err != nil {
+		return fmt.Errorf("set watched servers: %w", err)
+	}
+	return nil
+}
+
+// watched translates an instance for package bpf, which knows none.
+func watched(in *state.Instance) bpf.Watched {
+	w := bpf.Watched{ID: in.ID, PIDs: in.PIDs, Ports: in.Ports}
+	switch in.Engine {
+	case state.PostgreSQL:
+		w.Protocol = bpf.ProtocolPostgres
+	case state.MySQL, state.MariaDB:
+		w.Protocol = bpf.ProtocolMySQL
+	case state.Redis:
+		w.Protocol = bpf.ProtocolRedis
+	}
+	if in.Cgroup.Version == 2 && in.Cgroup.Shared == "" {
+		w.CgroupID = in.Cgroup.ID
+	}
+	return w
+}
+
+// topology reads the NUMA nodes.
+func (a *Agent) topology(next *state.Snapshot) error {
+	t, err := numa.Read(a.cfg.SysRoot, a.cfg.ProcRoot)
+	if err != nil {
+		return fmt.Errorf("read topology: %w", err)
+	}
+	for _, n := range t.Nodes {
+		next.Nodes = append(next.Nodes, state.Node{
+			ID: n.ID, CPUs: n.CPUs.String(), TotalBytes: n.MemTotalBytes,
+			FreeBytes: n.MemFreeBytes, Distances: n.Distances,
+		})
+	}
+	return nil
+}
+
+// resources reads each instance's cgroup. One that cannot be read keeps its
+// place in the snapshot with the reason.
+func (a *Agent) resources(next *state.Snapshot) error {
+	var errs []error
+	for _, in := range a.collector.found.Instances {
+		s := state.InstanceStatus{Instance: in}
+		if in.Cgroup.Shared != "" {
+			// Its figures would be somebody else's too.
+			next.Instances = append(next.Instances, s)
+			continue
+		}
+		stat, err := a.stat(&in)
+		if err != nil {
+			s.Err = err.Error()
+			errs = append(errs, fmt.Errorf("%s: %w", in.ID, err))
+		} else {
+			s.Resources = stat
+			s.Placement = placement(next.Nodes, stat.MemoryNodes)
+		}
+		next.Instances = append(next.Instances, s)
+	}
+	return errors.Join(errs...)
+}
+
+// open returns the instance's cgroup.
+func (a *Agent) open(in *state.Instance) (*cgroup.Group, error) {
+	paths := in.Cgroup.Paths
+	if in.Cgroup.Version == 2 {
+		paths = map[string]string{"": in.Cgroup.Path}
+	}
+	g, err := a.cgroups.Open(paths)
+	if err != nil {
+		return nil, fmt.Errorf("open cgroup %s: %w", in.Cgroup.Path, err)
+	}
+	if g.ID() != in.Cgroup.ID {
+		return nil, fmt.Errorf("cgroup %s was made again since the instance was found; try again in %v", in.Cgroup.Path, 5*time.Second)
+	}
+	return g, nil
+}
+
+// stat reads the instance's cgroup.
+func (a *Agent) stat(in *state.Instance) (state.Resources, error) {
+	g, err := a.open(in)
+	if err != nil {
+		return state.Resources{}, err
+	}
+	s, err := g.Stat()
+	if err != nil {
+		return state.Resources{}, err
+	}
+	return state.Resources{
+		CPUMillicores: s.CPUMillicores, CPUUsage: s.CPUUsage, CPUThrottled: s.CPUThrottled,
+		MemoryLimitBytes: s.MemoryLimitBytes, MemoryUsageBytes: s.MemoryUsageBytes,
+		MemoryInUseBytes: s.MemoryInUseBytes, OOMKills: s.OOMKills,
+		CPUs: s.CPUs, MemoryNodes: s.MemoryNodes, NodeBytes: s.NodeBytes,
+	}, nil
+}
+
+// placement derives where an instance is from the memory nodes it may use: it
+// is placed when that is one node of several. Nothing is remembered, so what
+// is reported is what the kernel holds it to.
+func placement(nodes []state.Node, mems string) *state.Placement {
+	n, err := strconv.Atoi(strings.TrimSpace(mems))
+	if err != nil || len(nodes) < 2 {
+		return nil
+	}
+	return &state.Placement{Policy: "single-node", Node: n}
+}
+
+// readStatements copies the kernel's histograms into the snapshot.
+func (a *Agent) readStatements(next *state.Snapshot) error {
+	if a.statements == nil {
+		return errors.New("statement probe is off: " + a.probe.Detail)
+	}
+	var errs []error
+	for i := range next.Instances {
+		in := &next.Instances[i]
+		ops, err := a.statements.Read(in.ID)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", in.ID, err))
+			continue
+		}
+		for _, o := range ops {
+			in.Operations = append(in.Operations, state.Operation{
+				Name: o.Name, Error: o.Error, Count: o.Count,
+				Sum: time.Duration(o.SumNanoseconds), Classic: o.Classic, Native: o.Native,
+			})
+		}
+	}
+	lost, err := a.statements.Lost()
+	next.Probe.Lost = lost
+	return errors.Join(append(errs, err)...)
+}

@@ -1,0 +1,84 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// Config is what an Agent needs to know. Default fills all of it.
+type Config struct {
+	// NodeName is the name this node goes by in metrics and in Kubernetes.
+	NodeName string
+	// StateDir holds the journal and the keepers' markers. It must survive a
+	// restart of the agent.
+	StateDir string
+	// Socket is the path of the unix socket on which gRPC is served.
+	Socket string
+	// MetricsAddress is the TCP address of /metrics.
+	MetricsAddress string
+	// Kubernetes also looks for instances among this node's pods.
+	Kubernetes bool
+	// Kubeconfig is the file to reach the API server with; in-cluster
+	// configuration when empty.
+	Kubeconfig string
+	// Probe is "auto", "fentry", "tracepoint" or "off".
+	Probe string
+	// ProcRoot, SysRoot and CgroupRoot are where the kernel's file systems are.
+	ProcRoot, SysRoot, CgroupRoot string
+	// Tick is how often counters are read, Discover how often instances are
+	// looked for.
+	Tick, Discover time.Duration
+	// Version is the agent's own.
+	Version string
+}
+
+// Default returns the configuration of an agent on a plain host.
+func Default() Config {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "localhost"
+	}
+	return Config{
+		NodeName:       host,
+		StateDir:       "/var/lib/mooring",
+		Socket:         "/run/mooring/agent.sock",
+		MetricsAddress: "127.0.0.1:9750",
+		Probe:          "auto",
+		ProcRoot:       "/proc",
+		SysRoot:        "/sys",
+		CgroupRoot:     "/sys/fs/cgroup",
+		Tick:           time.Second,
+		Discover:       5 * time.Second,
+		Version:        "dev",
+	}
+}
+
+// Validate returns everything that is wrong with c, joined.
+func (c Config) Validate() error {
+	var errs []error
+	if c.NodeName == "" {
+		errs = append(errs, errors.New("node name is empty: set --node"))
+	}
+	for _, p := range []struct{ flag, path string }{
+		{"--state-dir", c.StateDir}, {"--socket", c.Socket},
+		{"--proc-root", c.ProcRoot}, {"--sys-root", c.SysRoot}, {"--cgroup-root", c.CgroupRoot},
+	} {
+		if !filepath.IsAbs(p.path) {
+			errs = append(errs, fmt.Errorf("%s %q is not an absolute path", p.flag, p.path))
+		}
+	}
+	if modes := []string{"auto", "fentry", "tracepoint", "off"}; !slices.Contains(modes, c.Probe) {
+		errs = append(errs, fmt.Errorf("--probe %q is none of %v", c.Probe, modes))
+	}
+	if c.Tick < 100*time.Millisecond {
+		errs = append(errs, fmt.Errorf("--tick %v is shorter than 100ms", c.Tick))
+	}
+	if c.Discover < c.Tick {
+		errs = append(errs, fmt.Errorf("--discover %v is shorter than --tick %v", c.Discover, c.Tick))
+	}
+	return errors.Join(errs...)
+}

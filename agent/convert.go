@@ -1,0 +1,122 @@
+package agent
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/mooring-dev/mooring/agent/agentpb"
+	"github.com/mooring-dev/mooring/agent/state"
+)
+
+func snapshotToPB(s *state.Snapshot) *agentpb.StatusReply {
+	r := &agentpb.StatusReply{
+		ProtocolVersion:  agentpb.Version,
+		Time:             timestamppb.New(s.Time),
+		NodeName:         s.NodeName,
+		Version:          s.Version,
+		UnknownListeners: int32(s.UnknownListeners),
+		Unresolved:       s.Unresolved,
+		Probe:            &agentpb.Probe{Mode: s.Probe.Mode, Detail: s.Probe.Detail, Lost: s.Probe.Lost},
+		Journal:          s.Journal,
+	}
+	for i := range s.Instances {
+		r.Instances = append(r.Instances, instanceToPB(&s.Instances[i]))
+	}
+	for _, f := range s.Faults {
+		r.Faults = append(r.Faults, faultToPB(f))
+	}
+	for _, c := range s.Capabilities {
+		r.Capabilities = append(r.Capabilities, &agentpb.Capability{Name: c.Name, Ok: c.OK, Detail: c.Detail})
+	}
+	for _, c := range s.Collectors {
+		r.Collectors = append(r.Collectors, &agentpb.Collector{Name: c.Name, Duration: durationpb.New(c.Duration), Error: c.Err})
+	}
+	for _, n := range s.Nodes {
+		pb := &agentpb.NumaNode{Id: int32(n.ID), Cpus: n.CPUs, TotalBytes: n.TotalBytes, FreeBytes: n.FreeBytes}
+		for _, d := range n.Distances {
+			pb.Distances = append(pb.Distances, int32(d))
+		}
+		r.Nodes = append(r.Nodes, pb)
+	}
+	return r
+}
+
+func instanceToPB(s *state.InstanceStatus) *agentpb.Instance {
+	r := &agentpb.Instance{
+		Id: s.ID, Name: s.Name, Namespace: s.Namespace, Pod: s.Pod, Container: s.Container,
+		Engine: string(s.Engine), Source: s.Source,
+		Cgroup: s.Cgroup.Path, CgroupVersion: int32(s.Cgroup.Version), Shared: s.Cgroup.Shared,
+		MainPid: int32(s.MainPID), Processes: int32(len(s.PIDs)),
+		DataDir: s.DataDir, DataDevice: s.DataDevice.String(), HostNetwork: s.HostNetwork,
+		Resources: resourcesToPB(s.Resources), Error: s.Err,
+	}
+	for _, p := range s.Ports {
+		r.Ports = append(r.Ports, uint32(p))
+	}
+	if p := s.Placement; p != nil {
+		n := int32(p.Node)
+		r.NumaNode = &n
+	}
+	if share, ok := s.LocalShare(); ok {
+		r.LocalShare = &share
+	}
+	for _, o := range s.Operations {
+		r.Operations = append(r.Operations, &agentpb.Operation{Name: o.Name, Error: o.Error, Count: o.Count, Sum: durationpb.New(o.Sum)})
+	}
+	return r
+}
+
+func resourcesToPB(s state.Resources) *agentpb.Resources {
+	r := &agentpb.Resources{
+		CpuMillicores: s.CPUMillicores, CpuUsage: durationpb.New(s.CPUUsage), CpuThrottled: durationpb.New(s.CPUThrottled),
+		MemoryLimitBytes: s.MemoryLimitBytes, MemoryUsageBytes: s.MemoryUsageBytes, MemoryInUseBytes: s.MemoryInUseBytes,
+		OomKills: s.OOMKills, Cpus: s.CPUs, MemoryNodes: s.MemoryNodes, NodeBytes: map[int32]int64{},
+	}
+	for n, b := range s.NodeBytes {
+		r.NodeBytes[int32(n)] = b
+	}
+	return r
+}
+
+func faultToPB(f state.Fault) *agentpb.Fault {
+	return &agentpb.Fault{
+		Uid: f.UID, Kind: f.Kind, Instance: f.Instance, Params: f.Params,
+		Started: timeToPB(f.Started), Deadline: timeToPB(f.Deadline), Ended: timeToPB(f.Ended),
+		Phase: string(f.Phase), Reason: f.Reason, Hits: f.Hits, Error: f.Err,
+	}
+}
+
+// outcomeToPB returns nil for nil, beside an error.
+func outcomeToPB(o *Outcome) *agentpb.ApplyReply {
+	if o == nil {
+		return nil
+	}
+	return &agentpb.ApplyReply{Instance: o.Instance, Changes: o.Changes, Reasons: o.Reasons, Resources: resourcesToPB(o.Resources)}
+}
+
+// timeToPB leaves a time that was not set absent.
+func timeToPB(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
+}
+
+func timeOf(t *timestamppb.Timestamp) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return t.AsTime()
+}
+
+// oneLine makes an error fit a status line.
+func oneLine(err error) string {
+	if err == nil {
+		return ""
+	}
+	return strings.Join(strings.FieldsFunc(errors.Join(err).Error(), func(r rune) bool { return r == '\n' }), "; ")
+}

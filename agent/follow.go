@@ -1,0 +1,45 @@
+package agent
+
+import (
+	"fmt"
+
+	"github.com/mooring-dev/mooring/agent/cgroup"
+	"github.com/mooring-dev/mooring/agent/pages"
+	"github.com/mooring-dev/mooring/agent/state"
+)
+
+// strayShare is the share of an instance's memory that may lie on other nodes
+// before its pages are moved explicitly.
+const strayShare = 0.01
+
+// follow moves to the node what a write to cpuset.mems left behind. It stops
+// none of the processes. What cannot move now, such as pages under I/O, stays
+// and shows in the read-back.
+func (a *Agent) follow(in *state.Instance, g *cgroup.Group, node int) error {
+	stat, err := g.Stat()
+	if err != nil {
+		return fmt.Errorf("read back memory: %w", err)
+	}
+	var from []int
+	var stray, all int64
+	for n, bytes := range stat.NodeBytes {
+		all += bytes
+		if n != node {
+			stray += bytes
+			from = append(from, n)
+		}
+	}
+	if float64(stray) <= strayShare*float64(all) {
+		return nil
+	}
+	pids, err := g.Procs()
+	if err != nil {
+		return fmt.Errorf("list processes: %w", err)
+	}
+	if err := pages.Private(pids, from, []int{node}); err != nil {
+		return err
+	}
+	left, err := pages.Shared(a.cfg.ProcRoot, pids, node)
+	a.log.Info("pages moved", "component", "agent", "instance", in.ID, "node", node, "bytes", stray, "left", left)
+	return err
+}

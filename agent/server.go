@@ -1,0 +1,177 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/mooring-dev/mooring/agent/agentpb"
+	"github.com/mooring-dev/mooring/agent/cgroup"
+	"github.com/mooring-dev/mooring/chaos"
+)
+
+// Server is the gRPC edge of an Agent.
+type Server struct {
+	agentpb.UnimplementedAgentServer
+	agent *Agent
+	log   *slog.Logger
+}
+
+// NewServer returns the edge of a.
+func NewServer(a *Agent, log *slog.Logger) *Server { return &Server{agent: a, log: log} }
+
+// ServeUnix serves gRPC on the agent's unix socket until ctx ends. Only root
+// may connect: the socket's mode is 0600. A socket left by a killed agent is
+// replaced; one on which somebody answers is an error.
+func (s *Server) ServeUnix(ctx context.Context) error {
+	path := s.agent.cfg.Socket
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("make socket directory: %w", err)
+	}
+	if c, err := net.Dial("unix", path); err == nil {
+		c.Close()
+		return fmt.Errorf("another agent answers on %s; stop it first or choose another --socket", path)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove old socket: %w", err)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w", path, err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return errors.Join(fmt.Errorf("protect socket: %w", err), l.Close())
+	}
+	g := grpc.NewServer(grpc.UnaryInterceptor(s.guard))
+	agentpb.RegisterAgentServer(g, s)
+	stop := context.AfterFunc(ctx, g.Stop)
+	defer stop()
+	if err := g.Serve(l); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("serve gRPC: %w", err)
+	}
+	return nil
+}
+
+// guard turns a panic in a handler into an error, so that one bad request does
+// not take the agent with it.
+func (s *Server) guard(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (reply any, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			s.log.Error("request panicked", "component", "server", "kind", info.FullMethod, "err", fmt.Sprint(r), "stack", string(debug.Stack()))
+			err = status.Errorf(codes.Internal, "the agent hit a bug: %v", r)
+		}
+	}()
+	return next(ctx, req)
+}
+
+// Apply implements agentpb.AgentServer.
+func (s *Server) Apply(ctx context.Context, r *agentpb.ApplyRequest) (*agentpb.ApplyReply, error) {
+	// What was begun is finished even when the caller hangs up: an undo that
+	// is half done helps nobody.
+	ctx = context.WithoutCancel(ctx)
+	reply, err := s.apply(ctx, r)
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	if !r.GetDryRun() {
+		s.agent.Look(ctx)
+	}
+	return reply, nil
+}
+
+func (s *Server) apply(ctx context.Context, r *agentpb.ApplyRequest) (*agentpb.ApplyReply, error) {
+	if r.GetWithdraw() {
+		f, err := s.agent.StopFault(r.GetUid())
+		if err != nil {
+			return nil, err
+		}
+		return &agentpb.ApplyReply{Instance: f.Instance, Fault: faultToPB(*f)}, nil
+	}
+	switch d := r.GetDesired().(type) {
+	case *agentpb.ApplyRequest_Placement:
+		var node *int
+		if d.Placement.Node != nil {
+			n := int(d.Placement.GetNode())
+			node = &n
+		}
+		out, err := s.agent.Place(ctx, r.GetInstance(), d.Placement.GetPolicy(), node, d.Placement.GetAllNodes(), r.GetDryRun())
+		return outcomeToPB(out), err
+	case *agentpb.ApplyRequest_Size:
+		want := cgroup.Size{CPUMillicores: d.Size.CpuMillicores, MemoryBytes: d.Size.MemoryBytes}
+		out, err := s.agent.Resize(ctx, r.GetInstance(), want, r.GetForce(), r.GetDryRun())
+		return outcomeToPB(out), err
+	case *agentpb.ApplyRequest_Fault:
+		spec := chaos.Spec{
+			UID: r.GetUid(), Kind: d.Fault.GetKind(), Instance: r.GetInstance(),
+			Params: d.Fault.GetParams(), Duration: d.Fault.GetDuration().AsDuration(),
+		}
+		f, changes, err := s.agent.StartFault(ctx, spec, timeOf(d.Fault.GetNotAfter()), r.GetDryRun())
+		if err != nil {
+			return nil, err
+		}
+		return &agentpb.ApplyReply{Instance: f.Instance, Changes: changes, Fault: faultToPB(*f)}, nil
+	}
+	return nil, invalid(errors.New("the request names no placement, size or fault"))
+}
+
+// Status implements agentpb.AgentServer.
+func (s *Server) Status(context.Context, *agentpb.StatusRequest) (*agentpb.StatusReply, error) {
+	return s.status()
+}
+
+func (s *Server) status() (*agentpb.StatusReply, error) {
+	snap := s.agent.Snapshot()
+	if snap == nil {
+		return nil, status.Error(codes.Unavailable, "the agent is still probing the node; try again in a few seconds")
+	}
+	return snapshotToPB(snap), nil
+}
+
+// Watch implements agentpb.AgentServer.
+func (s *Server) Watch(_ *agentpb.WatchRequest, stream grpc.ServerStreamingServer[agentpb.StatusReply]) error {
+	for {
+		next := s.agent.ticked.Wait()
+		if reply, err := s.status(); err == nil {
+			if err := stream.Send(reply); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-stream.Context().Done():
+			return nil
+		case <-next:
+		}
+	}
+}
+
+// Capabilities implements agentpb.AgentServer.
+func (s *Server) Capabilities(context.Context, *agentpb.CapabilitiesRequest) (*agentpb.CapabilitiesReply, error) {
+	reply, err := s.status()
+	if err != nil {
+		return nil, err
+	}
+	return &agentpb.CapabilitiesReply{Capabilities: reply.GetCapabilities()}, nil
+}
+
+// statusOf is the one place where errors become gRPC codes.
+func statusOf(err error) error {
+	code := codes.Internal
+	switch {
+	case errors.Is(err, ErrInvalid):
+		code = codes.InvalidArgument
+	case errors.Is(err, ErrRefused):
+		code = codes.FailedPrecondition
+	case errors.Is(err, context.DeadlineExceeded):
+		code = codes.DeadlineExceeded
+	}
+	return status.Error(code, err.Error())
+}
