@@ -1,0 +1,184 @@
+// Command mooring-agent is the agent of one node. It finds the database
+// instances there, exports their statement latencies and carries out what
+// mooringctl and the controller ask for.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/klog/v2"
+
+	"github.com/mooring-dev/mooring/agent"
+	"github.com/mooring-dev/mooring/agent/keeper"
+	"github.com/mooring-dev/mooring/exporter"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+// memoryGoal is what the garbage collector works towards: well below the
+// 60 MiB the agent is allowed, and above what it needs with many instances.
+const memoryGoal = 48 << 20
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// run returns the exit status: 0 done, 1 something failed, 2 wrong usage.
+func run(args []string, stdout, stderr io.Writer) int {
+	cmd := root(stdout, stderr)
+	cmd.SetArgs(args)
+	cmd.SetOut(stdout)
+	cmd.SetErr(stderr)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := cmd.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(stderr, "mooring-agent:", err)
+	var failed *runError
+	if errors.As(err, &failed) {
+		return 1
+	}
+	fmt.Fprintln(stderr, "run `mooring-agent --help` for the flags")
+	return 2
+}
+
+// runError is a failure after the flags were understood.
+type runError struct{ err error }
+
+func (e *runError) Error() string { return e.err.Error() }
+func (e *runError) Unwrap() error { return e.err }
+
+func root(stdout, stderr io.Writer) *cobra.Command {
+	cfg := agent.Default()
+	cfg.Version = version
+	var check, logJSON bool
+	cmd := &cobra.Command{
+		Use:   "mooring-agent",
+		Short: "Keep the database instances of this node steady",
+		Long: "mooring-agent finds the database instances of this node, times their statements in the kernel,\n" +
+			"and places, resizes and breaks them when asked through mooringctl. It needs root.",
+		Args:          cobra.NoArgs,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Version:       version,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := cfg.Validate(); err != nil {
+				return err
+			}
+			log := logger(stderr, logJSON)
+			if check {
+				return wrap(doctor(cmd.Context(), cfg, stdout))
+			}
+			return wrap(serve(cmd.Context(), cfg, log))
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&cfg.NodeName, "node", cfg.NodeName, "name of this node, as Kubernetes knows it")
+	f.StringVar(&cfg.StateDir, "state-dir", cfg.StateDir, "directory of the journal; must survive restarts")
+	f.StringVar(&cfg.Socket, "socket", cfg.Socket, "unix socket on which mooringctl is served")
+	f.StringVar(&cfg.MetricsAddress, "metrics", cfg.MetricsAddress, "TCP address of /metrics, /healthz and /readyz")
+	f.BoolVar(&cfg.Kubernetes, "kubernetes", cfg.Kubernetes, "also find instances among this node's pods")
+	f.StringVar(&cfg.Kubeconfig, "kubeconfig", cfg.Kubeconfig, "file to reach the API server with (default: in-cluster)")
+	f.StringVar(&cfg.Probe, "probe", cfg.Probe, "statement probe: auto, fentry, tracepoint or off")
+	f.StringVar(&cfg.ProcRoot, "proc-root", cfg.ProcRoot, "where the host's proc file system is")
+	f.StringVar(&cfg.SysRoot, "sys-root", cfg.SysRoot, "where the host's sysfs is")
+	f.StringVar(&cfg.CgroupRoot, "cgroup-root", cfg.CgroupRoot, "where the host's cgroup file system is")
+	f.DurationVar(&cfg.Tick, "tick", cfg.Tick, "how often counters are read")
+	f.DurationVar(&cfg.Discover, "discover", cfg.Discover, "how often instances are looked for")
+	f.BoolVar(&check, "check", false, "fire every probe, print what this node can do, and exit")
+	f.BoolVar(&logJSON, "log-json", false, "log JSON lines")
+	cmd.AddCommand(keeperCommand())
+	return cmd
+}
+
+func wrap(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &runError{err}
+}
+
+// keeperCommand is how the agent starts the process that ends a freeze in its
+// stead; people have no use for it.
+func keeperCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    keeper.Command + " MARKER",
+		Hidden: true,
+		Args:   cobra.ExactArgs(1),
+		RunE:   func(_ *cobra.Command, args []string) error { return wrap(keeper.Main(args[0])) },
+	}
+}
+
+func logger(w io.Writer, asJSON bool) *slog.Logger {
+	var h slog.Handler = slog.NewTextHandler(w, nil)
+	if asJSON {
+		h = slog.NewJSONHandler(w, nil)
+	}
+	log := slog.New(h)
+	klog.SetSlogLogger(log.With("component", "client-go"))
+	return log
+}
+
+// serve is the boot order: what an earlier agent left is undone, then the
+// socket and /metrics open, then the node is probed and watched.
+func serve(ctx context.Context, cfg agent.Config, log *slog.Logger) error {
+	debug.SetMemoryLimit(memoryGoal)
+	if os.Geteuid() != 0 {
+		return errors.New("must run as root: it loads BPF programs and writes cgroup files")
+	}
+	l, err := net.Listen("tcp", cfg.MetricsAddress)
+	if err != nil {
+		return fmt.Errorf("listen for metrics: %w; choose another --metrics address", err)
+	}
+	defer l.Close()
+	a, err := agent.New(cfg, log)
+	if err != nil {
+		return err
+	}
+	e := exporter.New(a, a.ClassicBounds(), exporter.WithTick(cfg.Tick), exporter.WithLogger(log))
+	log.Info("agent started", "component", "agent", "node", cfg.NodeName, "version", cfg.Version, "socket", cfg.Socket, "metrics", l.Addr().String())
+	return agent.Group(ctx,
+		agent.Service{Name: "agent", Run: a.Run},
+		agent.Service{Name: "grpc", Run: agent.NewServer(a, log).ServeUnix},
+		agent.Service{Name: "metrics", Run: func(ctx context.Context) error { return serveHTTP(ctx, l, e) }},
+	)
+}
+
+// serveHTTP serves /metrics, /healthz and /readyz until ctx ends.
+func serveHTTP(ctx context.Context, l net.Listener, e *exporter.Exporter) error {
+	srv := &http.Server{Handler: e.Handler(), ReadHeaderTimeout: 10 * time.Second}
+	stop := context.AfterFunc(ctx, func() { srv.Close() })
+	defer stop()
+	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// doctor prints what this node can do without serving anything.
+func doctor(ctx context.Context, cfg agent.Config, w io.Writer) error {
+	caps, err := agent.Check(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(t, "CAPABILITY\tOK\tDETAIL")
+	for _, c := range caps {
+		fmt.Fprintf(t, "%s\t%t\t%s\n", c.Name, c.OK, c.Detail)
+	}
+	return t.Flush()
+}
