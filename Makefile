@@ -1,0 +1,79 @@
+# Mooring: `make` lists the targets.
+CLANG   ?= clang
+KERNEL  ?= 6.1
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+
+export CGO_ENABLED = 0
+LDFLAGS  = -s -w -X main.version=$(VERSION)
+SETUP    = cmd/vmtest/setup.sh
+# Packages with tests that need a kernel of their own, found by their build tag.
+KERNEL_PACKAGES = $(shell grep -rl '^//go:build kernel$$' --include='*_test.go' . | xargs -rn1 dirname | sort -u)
+
+.DEFAULT_GOAL := help
+.PHONY: help build generate fmt lint verify unit test test-vm matrix demo bench run fuzz tools clean
+
+##@ Everyday
+
+help: ## list the targets
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build all binaries into bin/
+	@mkdir -p bin
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/mooring-agent ./cmd/mooringctl ./cmd/vmtest ./cmd/demo ./cmd/bench
+
+run: build ## run the agent on this machine: statement latencies of the databases here, until Ctrl-C
+	@cmd/run.sh
+
+demo: tools build ## show the agent at work on PostgreSQL and MariaDB in a virtual machine
+	bin/vmtest -memory 4G -disk 4G -timeout 15m -kernel $(KERNEL) -- bin/demo
+
+bench: tools build ## price of the statement probe: pgbench with it on and off, on this machine
+	bin/bench
+
+##@ Tests
+
+test: tools unit test-vm ## everything: unit tests, then kernel tests in the virtual machine
+
+unit: ## tests that need nothing but Go
+	go vet ./...
+	go test ./...
+
+test-vm: tools build ## kernel tests in the virtual machine (KERNEL=5.10, 6.1 or 6.12)
+	@$(SETUP) kernel $(KERNEL)
+	go vet -tags kernel $(KERNEL_PACKAGES)
+	VMTEST_KERNEL=$(KERNEL) go test -tags kernel -p 1 -count 1 -timeout 20m -exec $(CURDIR)/bin/vmtest $(KERNEL_PACKAGES)
+
+matrix: ## kernel tests on every kernel of the matrix
+	@for k in 5.10 6.1 6.12; do $(MAKE) test-vm KERNEL=$$k || exit 1; done
+
+fuzz: ## fuzz every parser for a minute each
+	@for p in $$(grep -rl '^func Fuzz' --include='*_test.go' . | xargs -rn1 dirname | sort -u); do \
+	  for f in $$(grep -rhoE '^func Fuzz[A-Za-z]+' $$p/*_test.go | cut -c6-); do \
+	    go test -run '^$$' -fuzz "^$$f$$" -fuzztime 1m $$p || exit 1; done; done
+
+##@ Sources
+
+generate: ## regenerate BPF objects, gRPC code and metric tables
+	@$(SETUP) build
+	@mkdir -p bin
+	go build -o bin/ google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
+	BPF_CLANG=$(CLANG) go generate ./bpf ./agent/agentpb
+	go test ./exporter -run 'TestGolden|TestReadme' -update
+
+fmt: ## format Go and BPF C
+	gofmt -w $$(git ls-files '*.go')
+
+lint: ## gofmt, go vet, staticcheck
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo "run make fmt"; exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+
+verify: generate lint ## regenerate and check that nothing differs from what is committed
+	@go mod tidy -diff
+	@git diff --exit-code -- . || { echo "generated files are stale: run make generate and commit"; exit 1; }
+
+tools: ## fetch what tests and demo need (Debian packages; only build tools are installed here)
+	@$(SETUP) all
+
+clean: ## remove what was built; the cache folder stays
+	rm -rf bin
