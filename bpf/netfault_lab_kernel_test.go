@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -18,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mooring-dev/mooring/agent/change"
+	"github.com/mooring-dev/mooring/agent/osthread"
 )
 
 // instance is a network namespace that stands for a pod, with a UDP echo
@@ -79,20 +79,17 @@ func startInstance(t *testing.T, i int) *instance {
 func listenIn(t *testing.T, pod string, ip net.IP) *net.UDPConn {
 	t.Helper()
 	var conn *net.UDPConn
-	done := make(chan error)
-	go func() {
-		// Never unlocked, so that the thread ends with the goroutine.
-		runtime.LockOSThread()
-		ns, err := netns.GetFromName(pod)
-		if err == nil {
+	var err error
+	osthread.Discard(func() {
+		var ns netns.NsHandle
+		if ns, err = netns.GetFromName(pod); err == nil {
 			err = netns.Set(ns)
 		}
 		if err == nil {
 			conn, err = net.ListenUDP("udp4", &net.UDPAddr{IP: ip})
 		}
-		done <- err
-	}()
-	require.NoError(t, <-done)
+	})
+	require.NoError(t, err)
 	return conn
 }
 

@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"runtime"
 	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 
 	"github.com/mooring-dev/mooring/agent/change"
+	"github.com/mooring-dev/mooring/agent/osthread"
 )
 
 const (
@@ -93,23 +93,19 @@ type netPair struct {
 	from, to *net.UDPConn
 }
 
-// inNetPair runs fn with a netPair, on a thread of its own.
-func inNetPair(fn func(*netPair) error) error {
-	done := make(chan error, 1)
-	go func() {
-		// Never unlocked: the thread has left the process's network
-		// namespace, and the runtime ends it with this goroutine. The
-		// namespaces go with it and with their last sockets.
-		runtime.LockOSThread()
-		p, err := newNetPair()
-		if err != nil {
-			done <- fmt.Errorf("throw-away network: %w", err)
+// inNetPair runs fn with a netPair, on a thread of its own. The namespaces go
+// with that thread and with their last sockets.
+func inNetPair(fn func(*netPair) error) (err error) {
+	osthread.Discard(func() {
+		var p *netPair
+		if p, err = newNetPair(); err != nil {
+			err = fmt.Errorf("throw-away network: %w", err)
 			return
 		}
 		defer p.close()
-		done <- fn(p)
-	}()
-	return <-done
+		err = fn(p)
+	})
+	return err
 }
 
 func newNetPair() (*netPair, error) {

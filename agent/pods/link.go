@@ -3,10 +3,11 @@ package pods
 import (
 	"fmt"
 	"os"
-	"runtime"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/mooring-dev/mooring/agent/osthread"
 )
 
 // peerLink returns the real Options.PeerLink. It needs CAP_SYS_ADMIN over both
@@ -23,28 +24,9 @@ func peerLink(procRoot string, hostPID int) func(pid int) (int, error) {
 			return 0, fmt.Errorf("open network namespace of process %d: %w", pid, err)
 		}
 		defer inner.Close()
-		onThrowAwayThread(func() { index, err = findPeer(host, inner) })
+		osthread.Discard(func() { index, err = findPeer(host, inner) })
 		return index, err
 	}
-}
-
-// onThrowAwayThread runs f on an operating system thread that ends with it, so
-// that no other goroutine ever runs in the namespaces f entered. The main
-// thread cannot end, and /proc/PID/ns shows its namespaces as the process's:
-// where the scheduler hands it out, it is held while another one is taken.
-func onThrowAwayThread(f func()) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread()
-		if unix.Gettid() == unix.Getpid() {
-			onThrowAwayThread(f)
-			runtime.UnlockOSThread()
-			return
-		}
-		f()
-	}()
-	<-done
 }
 
 // findPeer leaves its thread in another network namespace.
