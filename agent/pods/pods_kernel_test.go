@@ -49,9 +49,19 @@ func (s realServer) start(t *testing.T, cgroup string) int {
 	}
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() {
-		require.NoError(t, os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0o644))
+		_ = cmd.Process.Kill()
 		_ = cmd.Wait() // killed
-		require.Eventually(t, func() bool { return os.Remove(dir) == nil }, 30*time.Second, 50*time.Millisecond)
+		// Its children go too, one by one: cgroup.kill is Linux 5.14.
+		require.Eventually(t, func() bool {
+			procs, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+			require.NoError(t, err)
+			for _, p := range strings.Fields(string(procs)) {
+				pid, err := strconv.Atoi(p)
+				require.NoError(t, err)
+				_ = unix.Kill(pid, unix.SIGKILL) // it may have ended
+			}
+			return os.Remove(dir) == nil
+		}, 30*time.Second, 50*time.Millisecond)
 	})
 	return cmd.Process.Pid
 }
