@@ -118,6 +118,10 @@ func (d *demo) number(ctx context.Context, db *database, sql string) (float64, e
 }
 
 func (d *demo) pin(ctx context.Context) error {
+	l, err := d.bothUnderLoad(ctx, 10)
+	if err != nil {
+		return err
+	}
 	for node, db := range []*database{d.orders, d.ledger} {
 		d.say("%s has %.0f %% of its memory on node %d", db.name, 100*db.onNode(node), node)
 		if err := d.show(ctx, "pin", db.name, "--node", strconv.Itoa(node)); err != nil {
@@ -134,12 +138,14 @@ func (d *demo) pin(ctx context.Context) error {
 		d.figures.AtLeast(db.name+" memory on its node, by memory.numa_stat", share, "", 0.95)
 		d.figures.AtMost(db.name+" memory on its node, difference of /metrics", abs(exported-share), "", 0.05)
 	}
-	return nil
+	failed, err := l.wait(d)
+	d.figures.Equal("statements that failed while both were pinned", failed, "", 0)
+	return err
 }
 
 func (d *demo) resize(ctx context.Context) error {
 	began := d.orders.started()
-	l, err := underLoad(ctx, "pgbench", d.orders, "-n", "-c", "2", "-T", "15")
+	l, err := d.bothUnderLoad(ctx, 12)
 	if err != nil {
 		return err
 	}
@@ -160,16 +166,11 @@ func (d *demo) resize(ctx context.Context) error {
 		d.figures.Equal("orders cpu.max after --cpu "+s.cpu, atof(cpu)/100, "m", atof(want)/100)
 		d.figures.Equal("orders memory.max after --memory "+s.memory, atof(d.orders.file("memory.max"))/(1<<20), "MiB", s.bytes/(1<<20))
 	}
-	out, err := l.wait()
+	failed, err := l.wait(d)
 	if err != nil {
 		return err
 	}
-	d.say("pgbench meanwhile: %s", strings.Join(regexp.MustCompile(`(?m)^(number of transactions actually processed|number of failed transactions|latency average).*$`).FindAllString(out, -1), "; "))
-	failed := regexp.MustCompile(`number of failed transactions: (\d+)`).FindStringSubmatch(out)
-	if failed == nil {
-		return fmt.Errorf("pgbench printed no count of failures: %s", out)
-	}
-	d.figures.Equal("transactions that failed while orders was resized", atof(failed[1]), "", 0)
+	d.figures.Equal("statements that failed while orders was resized", failed, "", 0)
 	d.figures.Equal("orders restarts while resized", restarts(began, d.orders.started()), "", 0)
 	d.figures.Equal("orders processes killed for memory", d.orders.value("memory.events", "oom_kill"), "", 0)
 	return nil
@@ -184,6 +185,10 @@ func restarts(before, after string) float64 {
 
 func (d *demo) delayNetwork(ctx context.Context) error {
 	calm := d.ledger.connect()
+	l, err := d.bothUnderLoad(ctx, 8)
+	if err != nil {
+		return err
+	}
 	if err := d.show(ctx, "fault", "start", "net-delay", "ledger", "--duration", "10s", "--set", "delay=100ms", "--uid", "slow-ledger"); err != nil {
 		return err
 	}
@@ -192,6 +197,11 @@ func (d *demo) delayNetwork(ctx context.Context) error {
 	d.say("handshake with ledger %v before, %v now; with orders %v", calm, slow, neighbour)
 	d.figures.AtLeast("ledger handshake during the delay", ms(slow), "ms", 100)
 	d.figures.AtMost("orders handshake meanwhile", ms(neighbour), "ms", 50)
+	failed, err := l.wait(d)
+	if err != nil {
+		return err
+	}
+	d.figures.Equal("statements that failed while ledger was delayed", failed, "", 0)
 	time.Sleep(time.Until(deadline.Add(100 * time.Millisecond)))
 	after := d.ledger.connect()
 	d.figures.AtMost("ledger handshake 100 ms after the end", ms(after), "ms", 50)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -141,7 +142,54 @@ type load struct {
 	out strings.Builder
 }
 
-// underLoad starts a load on db for at most a minute.
+// both is pgbench on orders and sysbench on ledger at the same time.
+type both struct{ orders, ledger *load }
+
+// bothUnderLoad puts both databases under load for so many seconds.
+func (d *demo) bothUnderLoad(ctx context.Context, seconds int) (*both, error) {
+	t := strconv.Itoa(seconds)
+	orders, err := underLoad(ctx, "pgbench", d.orders, "-n", "-c", "2", "-T", t)
+	if err != nil {
+		return nil, err
+	}
+	ledger, err := underLoad(ctx, "sysbench", d.ledger, "--threads=2", "--time="+t, "--table-size=2000", "oltp_point_select", "run")
+	return &both{orders, ledger}, err
+}
+
+var (
+	pgbenchResult  = regexp.MustCompile(`(?m)^(number of transactions actually processed|number of failed transactions|latency average).*$`)
+	pgbenchFailed  = regexp.MustCompile(`number of failed transactions: (\d+)`)
+	sysbenchResult = regexp.MustCompile(`(?m)^ +(queries|avg|ignored errors): .*$`)
+	sysbenchFailed = regexp.MustCompile(`ignored errors: +(\d+)`)
+)
+
+// wait lets both loads come to their end, prints what they say and returns how
+// many statements and transactions failed.
+func (b *both) wait(d *demo) (failed float64, err error) {
+	for _, l := range []struct {
+		name           string
+		load           *load
+		result, errors *regexp.Regexp
+	}{{"pgbench", b.orders, pgbenchResult, pgbenchFailed}, {"sysbench", b.ledger, sysbenchResult, sysbenchFailed}} {
+		out, err := l.load.wait()
+		if err != nil {
+			return 0, err
+		}
+		m := l.errors.FindStringSubmatch(out)
+		if m == nil {
+			return 0, fmt.Errorf("%s printed no count of failures: %s", l.name, out)
+		}
+		failed += atof(m[1])
+		var lines []string
+		for _, line := range l.result.FindAllString(out, -1) {
+			lines = append(lines, strings.Join(strings.Fields(line), " "))
+		}
+		d.say("%s meanwhile: %s", l.name, strings.Join(lines, "; "))
+	}
+	return failed, nil
+}
+
+// underLoad starts a load on db.
 func underLoad(ctx context.Context, program string, db *database, args ...string) (*load, error) {
 	cmd, err := command(ctx, program, db, args...)
 	if err != nil {

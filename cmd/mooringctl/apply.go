@@ -197,16 +197,9 @@ func (c *client) faultListCommand() *cobra.Command {
 		Short: "List active faults and those that ended lately",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.once(cmd.Context(), func(ctx context.Context, a agentpb.AgentClient) error {
-				s, err := a.Status(ctx, &agentpb.StatusRequest{})
-				if err != nil {
-					return err
-				}
-				if c.format == "json" {
-					return c.json(&agentpb.StatusReply{Faults: s.GetFaults(), Time: s.GetTime(), NodeName: s.GetNodeName()})
-				}
-				return c.printFaults(s.GetFaults())
-			})
+			return c.withStatus(cmd.Context(), func(s *agentpb.StatusReply) *agentpb.StatusReply {
+				return &agentpb.StatusReply{Faults: s.GetFaults(), Time: s.GetTime(), NodeName: s.GetNodeName()}
+			}, func(s *agentpb.StatusReply) error { return c.printFaults(s.GetFaults()) })
 		},
 	}
 }

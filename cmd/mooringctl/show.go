@@ -93,6 +93,21 @@ func (c *client) printStatus(s *agentpb.StatusReply) error {
 	return c.printFaults(s.GetFaults())
 }
 
+// withStatus asks for the agent's status and prints it: as JSON, only what
+// keep leaves of it.
+func (c *client) withStatus(ctx context.Context, keep func(*agentpb.StatusReply) *agentpb.StatusReply, table func(*agentpb.StatusReply) error) error {
+	return c.once(ctx, func(ctx context.Context, a agentpb.AgentClient) error {
+		s, err := a.Status(ctx, &agentpb.StatusRequest{})
+		if err != nil {
+			return err
+		}
+		if c.format == "json" {
+			return c.json(keep(s))
+		}
+		return table(s)
+	})
+}
+
 func (c *client) instancesCommand() *cobra.Command {
 	var long bool
 	cmd := &cobra.Command{
@@ -101,14 +116,9 @@ func (c *client) instancesCommand() *cobra.Command {
 		Short:   "List the database instances of this node",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.once(cmd.Context(), func(ctx context.Context, a agentpb.AgentClient) error {
-				s, err := a.Status(ctx, &agentpb.StatusRequest{})
-				if err != nil {
-					return err
-				}
-				if c.format == "json" {
-					return c.json(&agentpb.StatusReply{Instances: s.GetInstances(), Time: s.GetTime(), NodeName: s.GetNodeName()})
-				}
+			return c.withStatus(cmd.Context(), func(s *agentpb.StatusReply) *agentpb.StatusReply {
+				return &agentpb.StatusReply{Instances: s.GetInstances(), Time: s.GetTime(), NodeName: s.GetNodeName()}
+			}, func(s *agentpb.StatusReply) error {
 				if err := c.printInstances(s.GetInstances()); err != nil || !long {
 					return err
 				}
