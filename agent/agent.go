@@ -41,10 +41,15 @@ type Agent struct {
 	// settings serialises placement and size.
 	settings sync.Mutex
 	settle   *change.Executor
+	// unsettled says of interrupted settings what keeps them from being undone.
+	unsettledMu sync.Mutex
+	unsettled   map[string]string
 
 	// faultMu guards faults and serialises their beginning and end.
 	faultMu sync.Mutex
 	faults  map[string]*fault
+	// closing is written under both locks and read under either.
+	closing bool
 	breaker *change.Executor
 	net     *netHandler
 	io      *ioHandler
@@ -76,18 +81,19 @@ func New(cfg Config, log *slog.Logger) (*Agent, error) {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
 	a := &Agent{
-		cfg:     cfg,
-		log:     log,
-		bootID:  strings.TrimSpace(string(boot)),
-		cgroups: fs,
-		journal: j,
-		ticked:  newBroadcast(),
-		looks:   make(chan chan struct{}),
-		faults:  map[string]*fault{},
-		net:     &netHandler{},
-		io:      &ioHandler{},
-		damage:  j.Damage(),
-		probe:   state.Probe{Mode: "off", Detail: "not started"},
+		cfg:       cfg,
+		log:       log,
+		bootID:    strings.TrimSpace(string(boot)),
+		cgroups:   fs,
+		journal:   j,
+		ticked:    newBroadcast(),
+		looks:     make(chan chan struct{}),
+		faults:    map[string]*fault{},
+		unsettled: map[string]string{},
+		net:       &netHandler{},
+		io:        &ioHandler{},
+		damage:    j.Damage(),
+		probe:     state.Probe{Mode: "off", Detail: "not started"},
 	}
 	handlers := map[change.Class]change.Handler{
 		change.File:   &cgroup.Files{},
@@ -109,31 +115,10 @@ func New(cfg Config, log *slog.Logger) (*Agent, error) {
 	return a, nil
 }
 
-// recover undoes the operations an earlier process left open. What cannot be
-// undone stays in the journal, shows as a stuck fault and is tried again at
-// the next start.
-func (a *Agent) recover() error {
-	records, err := a.journal.Records()
-	if err != nil {
-		return fmt.Errorf("read journal: %w", err)
-	}
-	data := make([][]byte, 0, len(records))
-	for _, r := range records {
-		data = append(data, r.Data)
-	}
-	undone, err := a.breaker.Recover(data, a.bootID)
-	for _, op := range undone {
-		a.log.Info("operation undone", "component", "agent", "uid", op.ID, "kind", op.Kind, "instance", op.Instance, "reason", "recovered")
-		a.remember(op, "recovered", nil)
-	}
-	a.rememberStuck(data, undone)
-	return err
-}
-
 // Run probes the node, then ticks until ctx ends. Before it returns it ends
 // every active fault, so that a stopped agent leaves nothing behind.
 func (a *Agent) Run(ctx context.Context) error {
-	defer a.close()
+	defer a.Close()
 	a.probeNode(ctx)
 	// Loading BPF has read all of the kernel's type information; that memory
 	// would otherwise stay resident for good.
@@ -148,7 +133,8 @@ func (a *Agent) Run(ctx context.Context) error {
 			}
 		})
 	}
-	wg.Go(func() { a.renewLeases(ctx) })
+	wg.Go(func() { a.renewLeases(ctx, a.net.Renew) })
+	wg.Go(func() { a.renewLeases(ctx, a.io.Renew) })
 	a.loop(ctx)
 	wg.Wait()
 	return nil
@@ -158,12 +144,12 @@ func (a *Agent) Run(ctx context.Context) error {
 func (a *Agent) loop(ctx context.Context) {
 	t := time.NewTicker(a.cfg.Tick)
 	defer t.Stop()
-	for {
-		a.tick(ctx)
+	for a.tick(ctx); ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
+			a.tick(ctx)
 		case done := <-a.looks:
 			a.tick(ctx)
 			close(done)
@@ -188,8 +174,15 @@ func (a *Agent) Look(ctx context.Context) {
 	}
 }
 
-// close ends active faults and releases what New and Run opened.
-func (a *Agent) close() {
+// Close waits for what is being applied, refuses what comes after, ends active
+// faults and releases what New and Run opened. Run calls it; it is for a caller
+// that never got to Run.
+func (a *Agent) Close() {
+	a.settings.Lock()
+	a.faultMu.Lock()
+	a.closing = true
+	a.faultMu.Unlock()
+	a.settings.Unlock()
 	a.endAll("agent stopped")
 	if a.statements != nil {
 		if err := a.statements.Close(); err != nil {

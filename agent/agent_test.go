@@ -95,7 +95,7 @@ func (f *fixture) agent(t *testing.T) *Agent {
 	cfg.ProcRoot, cfg.SysRoot, cfg.CgroupRoot = filepath.Join(f.root, "proc"), filepath.Join(f.root, "sys"), filepath.Join(f.root, "cgroup")
 	a, err := New(cfg, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
-	t.Cleanup(a.close)
+	t.Cleanup(a.Close)
 	a.source = f
 	for _, name := range []string{"pin", "resize", "freeze", "io-error", "net-delay"} {
 		a.capabilities = append(a.capabilities, state.Capability{Name: name, OK: true})
@@ -162,10 +162,10 @@ func TestBadRequestsChangeNothingAndSayWhy(t *testing.T) {
 		{"resize below what is in use", resize("orders", nil, pointer(int64(256)<<20)), ErrRefused, []string{"400", "--force"}},
 		{"resize nothing", resize("orders", nil, nil), ErrInvalid, []string{"neither"}},
 		{"resize to no CPU", resize("orders", pointer(int64(0)), nil), ErrInvalid, []string{"10m"}},
-		{"fault without duration", fault(chaos.Spec{Kind: "freeze", Instance: "orders"}), ErrRefused, []string{"duration"}},
-		{"fault with a negative duration", fault(chaos.Spec{Kind: "freeze", Instance: "orders", Duration: -time.Second}), ErrRefused, []string{"duration", "-1s"}},
-		{"fault of unknown kind", fault(chaos.Spec{Kind: "meteor", Instance: "orders", Duration: time.Second}), ErrRefused, []string{"meteor", "net-delay"}},
-		{"fault with an unknown parameter", fault(chaos.Spec{Kind: "freeze", Instance: "orders", Duration: time.Second, Params: map[string]string{"depth": "3"}}), ErrRefused, []string{"depth"}},
+		{"fault without duration", fault(chaos.Spec{Kind: "freeze", Instance: "orders"}), ErrInvalid, []string{"duration"}},
+		{"fault with a negative duration", fault(chaos.Spec{Kind: "freeze", Instance: "orders", Duration: -time.Second}), ErrInvalid, []string{"duration", "-1s"}},
+		{"fault of unknown kind", fault(chaos.Spec{Kind: "meteor", Instance: "orders", Duration: time.Second}), ErrInvalid, []string{"meteor", "net-delay"}},
+		{"fault with an unknown parameter", fault(chaos.Spec{Kind: "freeze", Instance: "orders", Duration: time.Second, Params: map[string]string{"depth": "3"}}), ErrInvalid, []string{"depth"}},
 		{"fault on an unknown instance", fault(chaos.Spec{Kind: "freeze", Instance: "nobody", Duration: time.Second}), ErrInvalid, []string{`"nobody"`}},
 		{"fault on one of two instances of one name", fault(chaos.Spec{Kind: "freeze", Instance: "twin", Duration: time.Second}), ErrInvalid, []string{"/a/twin"}},
 		{"network fault on the host's network", fault(chaos.Spec{Kind: "net-delay", Instance: "orders", Duration: time.Second, Params: map[string]string{"delay": "10ms"}}), ErrRefused, []string{"network"}},
@@ -272,7 +272,7 @@ func TestADamagedJournalIsReportedAndDoesNotStopTheStart(t *testing.T) {
 	f := newFixture(t)
 	a := f.agent(t)
 	require.NoError(t, a.journal.Append("x", []byte("{}")))
-	a.close()
+	a.Close()
 	files, err := filepath.Glob(filepath.Join(f.root, "state", "*"))
 	require.NoError(t, err)
 	damaged := false

@@ -54,7 +54,8 @@ func (a *Agent) tick(ctx context.Context) {
 		Probe:        a.probe,
 	}
 	c.timed("instances", func() error { return a.discover(ctx) })
-	next.UnknownListeners, next.Unresolved = c.found.UnknownListeners, c.found.Unresolved
+	next.UnknownListeners = c.found.UnknownListeners
+	next.Unresolved = append(a.unsettledNotes(), c.found.Unresolved...)
 	c.timed("topology", func() error { return a.topology(next) })
 	c.timed("resources", func() error { return a.resources(next) })
 	c.timed("statements", func() error { return a.readStatements(next) })

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/mooring-dev/mooring/agent/change"
@@ -21,6 +20,8 @@ import (
 const (
 	// keepEnded is how many ended faults stay in the snapshot.
 	keepEnded = 64
+	// startFailed is the reason of a fault that never came into force.
+	startFailed = "start failed"
 	// retryUndo is how long an undo that failed waits for its next attempt.
 	retryUndo = 5 * time.Second
 )
@@ -28,7 +29,9 @@ const (
 // fault is a fault with what is needed to end it.
 type fault struct {
 	state.Fault
-	op *change.Operation
+	// asked is the request as it came; empty for a fault found in the journal.
+	asked chaos.Spec
+	op    *change.Operation
 	// timer ends the fault at its deadline; nil when it has ended.
 	timer *time.Timer
 }
@@ -41,9 +44,16 @@ func (a *Agent) StartFault(ctx context.Context, spec chaos.Spec, notAfter time.T
 	}
 	a.faultMu.Lock()
 	defer a.faultMu.Unlock()
+	if a.closing {
+		return nil, nil, errClosing
+	}
 	if f, ok := a.faults[spec.UID]; ok {
 		return a.known(f, spec)
 	}
+	if err := chaos.Validate(spec); err != nil {
+		return nil, nil, invalid(err)
+	}
+	asked := spec
 	snap, in, err := a.target(spec.Instance)
 	if err != nil {
 		return nil, nil, err
@@ -62,7 +72,7 @@ func (a *Agent) StartFault(ctx context.Context, spec chaos.Spec, notAfter time.T
 	if err != nil {
 		return nil, nil, refused(err)
 	}
-	f := &fault{Fault: state.Fault{
+	f := &fault{asked: asked, Fault: state.Fault{
 		UID: spec.UID, Kind: spec.Kind, Instance: in.ID, Params: maps.Clone(spec.Params),
 		Started: now, Deadline: now.Add(spec.Duration), Phase: state.FaultActive,
 	}}
@@ -81,7 +91,8 @@ func (a *Agent) StartFault(ctx context.Context, spec chaos.Spec, notAfter time.T
 			return nil, nil, err
 		}
 	}
-	return &f.Fault, lines(f.op.Changes), nil
+	out := f.Fault
+	return &out, lines(f.op.Changes), nil
 }
 
 // aim is what a plan has to know of its target. Where the freezer cannot be
@@ -104,9 +115,15 @@ func (a *Agent) aim(snap *state.Snapshot, in *state.InstanceStatus) chaos.Target
 // known answers a request whose uid is already there: the same again is
 // idempotent, anything else is a mistake.
 func (a *Agent) known(f *fault, spec chaos.Spec) (*state.Fault, []string, error) {
-	same := f.Kind == spec.Kind && (f.Instance == spec.Instance || strings.HasSuffix(f.Instance, "/"+spec.Instance)) && maps.Equal(f.Params, spec.Params)
+	same := f.Kind == spec.Kind && (f.Instance == spec.Instance || f.asked.Instance == spec.Instance) && maps.Equal(f.Params, spec.Params)
+	if d := f.asked.Duration; d != 0 && d != spec.Duration {
+		same = false
+	}
 	if !same {
 		return nil, nil, invalid(fmt.Errorf("uid %q is taken by %s on %q; choose another", f.UID, f.Kind, f.Instance))
+	}
+	if f.Phase == state.FaultStuck || f.Reason == startFailed {
+		return nil, nil, fmt.Errorf("fault %q is %s (%s): %s", f.UID, f.Phase, f.Reason, f.Err)
 	}
 	out := f.Fault
 	return &out, lines(f.op.Changes), nil
@@ -118,13 +135,17 @@ func (a *Agent) begin(ctx context.Context, f *fault) error {
 		return err
 	}
 	uid := f.UID
+	// The executor looks at ctx before each change: past the deadline, when
+	// the undo may already have been and gone, nothing is applied.
+	ctx, cancel := context.WithTimeout(ctx, f.op.Deadline-bpf.BootTime())
+	defer cancel()
 	if err := a.breaker.Apply(ctx, f.op, true); err != nil {
 		err = fmt.Errorf("start %s on %q: %w", f.Kind, f.Instance, err)
 		if errors.Is(err, change.ErrOpen) {
 			// Part of it may be in force: keep the keeper and try again.
 			f.Phase, f.Err = state.FaultStuck, err.Error()
 			a.faults[uid] = f
-			f.timer = time.AfterFunc(retryUndo, func() { a.end(uid, "start failed") })
+			f.timer = time.AfterFunc(retryUndo, func() { a.end(uid, startFailed) })
 			return err
 		}
 		return errors.Join(err, keeper.Disarm(a.keeperDir(), uid))
@@ -277,11 +298,17 @@ func (a *Agent) hits(f *fault) (uint64, error) {
 	return sum, nil
 }
 
+// isFault tells a fault's operation from a placement or size.
+func isFault(op *change.Operation) bool {
+	var m meta
+	return json.Unmarshal(op.Meta, &m) == nil && m.Fault.UID != ""
+}
+
 // remember puts a fault that was undone at start into the snapshot.
 func (a *Agent) remember(op *change.Operation, reason string, err error) {
 	var m meta
-	if json.Unmarshal(op.Meta, &m) != nil || m.Fault.UID == "" {
-		return // a placement or resize
+	if json.Unmarshal(op.Meta, &m) != nil {
+		return // recover has asked isFault
 	}
 	f := &fault{Fault: m.Fault, op: op}
 	f.Reason = reason
@@ -326,9 +353,9 @@ func (a *Agent) forget() {
 	}
 }
 
-// renewLeases keeps the kernel applying what is armed for as long as this
-// process lives and is not stuck.
-func (a *Agent) renewLeases(ctx context.Context) {
+// renewLeases keeps the kernel applying what one handler armed for as long as
+// this process lives and is not stuck.
+func (a *Agent) renewLeases(ctx context.Context, renew func() error) {
 	t := time.NewTicker(bpf.Lease / 3)
 	defer t.Stop()
 	for {
@@ -337,7 +364,7 @@ func (a *Agent) renewLeases(ctx context.Context) {
 			return
 		case <-t.C:
 		}
-		if err := errors.Join(a.net.Renew(), a.io.Renew()); err != nil {
+		if err := renew(); err != nil {
 			a.log.Warn("lease not renewed", "component", "chaos", "err", err)
 		}
 	}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -62,7 +63,9 @@ func (h *netHandler) Revert(c change.Change) error {
 	if err := h.open(); err != nil {
 		return err
 	}
-	return h.f.Clear(c.Net.Link, c.Net.Name)
+	// Clear waits for packets under way; the leases of other rules must not
+	// run out meanwhile.
+	return errors.Join(h.f.Renew(bpf.Lease), h.f.Clear(c.Net.Link, c.Net.Name))
 }
 
 // Hits returns how many packets the rule took hold of.

@@ -51,7 +51,7 @@ func (s *Server) ServeUnix(ctx context.Context) error {
 	if err := os.Chmod(path, 0o600); err != nil {
 		return errors.Join(fmt.Errorf("protect socket: %w", err), l.Close())
 	}
-	g := grpc.NewServer(grpc.UnaryInterceptor(s.guard))
+	g := grpc.NewServer(grpc.UnaryInterceptor(s.guard), grpc.WaitForHandlers(true))
 	agentpb.RegisterAgentServer(g, s)
 	stop := context.AfterFunc(ctx, g.Stop)
 	defer stop()
@@ -131,7 +131,7 @@ func (s *Server) Status(context.Context, *agentpb.StatusRequest) (*agentpb.Statu
 func (s *Server) status() (*agentpb.StatusReply, error) {
 	snap := s.agent.Snapshot()
 	if snap == nil {
-		return nil, status.Error(codes.Unavailable, "the agent is still probing the node; try again in a few seconds")
+		return nil, status.Error(codes.FailedPrecondition, "the agent is still probing the node; try again in a few seconds")
 	}
 	return snapshotToPB(snap), nil
 }

@@ -22,6 +22,9 @@ var (
 	ErrRefused = errors.New("refused")
 )
 
+// errClosing is the answer to a request that came while the agent stops.
+var errClosing = refused(errors.New("the agent is stopping; ask the next one"))
+
 // refusal marks an error as caused by the request or the state of the node,
 // without adding words to it.
 type refusal struct{ kind, err error }
@@ -62,6 +65,9 @@ func (a *Agent) target(ref string) (*state.Snapshot, *state.InstanceStatus, erro
 func (a *Agent) Place(ctx context.Context, ref, policy string, node *int, everywhere, dryRun bool) (*Outcome, error) {
 	a.settings.Lock()
 	defer a.settings.Unlock()
+	if a.closing {
+		return nil, errClosing
+	}
 	snap, in, err := a.target(ref)
 	if err != nil {
 		return nil, err
@@ -108,9 +114,16 @@ func (a *Agent) choose(snap *state.Snapshot, in *state.InstanceStatus, policy st
 	}
 	var placed []numa.Workload
 	for i := range snap.Instances {
-		o := &snap.Instances[i]
+		// Read anew: the snapshot may be older than the last placement.
+		o := snap.Instances[i]
+		if o.Cgroup.Shared != "" {
+			continue
+		}
+		if r, err := a.stat(&o.Instance); err == nil {
+			o.Resources, o.Placement = r, placement(snap.Nodes, r.MemoryNodes)
+		}
 		if o.ID != in.ID && o.Placement != nil {
-			placed = append(placed, workload(o))
+			placed = append(placed, workload(&o))
 		}
 	}
 	p, err := numa.Place(t, placed, numa.Request{Workload: workload(in), Policy: policy, Node: node})
@@ -142,6 +155,9 @@ func workload(in *state.InstanceStatus) numa.Workload {
 func (a *Agent) Resize(ctx context.Context, ref string, want cgroup.Size, force, dryRun bool) (*Outcome, error) {
 	a.settings.Lock()
 	defer a.settings.Unlock()
+	if a.closing {
+		return nil, errClosing
+	}
 	snap, in, err := a.target(ref)
 	if err != nil {
 		return nil, err
@@ -179,8 +195,10 @@ func fits(snap *state.Snapshot, in *state.InstanceStatus, want cgroup.Size) erro
 	if want.CPUMillicores == nil && want.MemoryBytes == nil {
 		return invalid(fmt.Errorf("resize %q: neither a CPU nor a memory limit was given", in.ID))
 	}
-	var cpus int64
-	var memory int64
+	if len(snap.Nodes) == 0 {
+		return refused(fmt.Errorf("resize %q: the machine's size could not be read; see the topology collector in `mooringctl status`", in.ID))
+	}
+	var cpus, memory int64
 	for _, n := range snap.Nodes {
 		set, err := numa.ParseCPUSet(n.CPUs)
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -79,6 +80,9 @@ func (h Files) Revert(c change.Change) error {
 	if err := t.control.check(c.File.Old); err != nil {
 		return fmt.Errorf("restore %s: no usable value was recorded: %w", t.path, err)
 	}
+	if err := t.survivable(c.File.Old); err != nil {
+		return err
+	}
 	if err := h.set(t, c.File.Old); err != nil && !errors.Is(err, ErrGone) {
 		return err
 	}
@@ -110,6 +114,26 @@ func (Files) target(c change.Change) (target, error) {
 	}
 	t.control = control
 	return t, nil
+}
+
+// survivable refuses to put back a memory limit of version 2 that lies below
+// what is in use by now: the kernel would kill for it, and a database that is
+// over its old limit is better than one that is dead. Version 1 refuses such a
+// write itself, with EBUSY.
+func (t target) survivable(old string) error {
+	limit, err := strconv.ParseInt(old, 10, 64)
+	if t.file != "memory.max" || err != nil {
+		return nil // no limit at all
+	}
+	keys, err := readKeys(filepath.Join(t.dir, "memory.stat"))
+	if err != nil {
+		return nil // gone, or without memory: set says so
+	}
+	if used := keys["anon"] + keys["shmem"] + keys["sock"] + kernelInUse(keys); used > limit {
+		return fmt.Errorf("restore %s: %s are in use and the old limit is %s: lower the database's cache, or give it a limit it fits in; nothing was written",
+			t.path, sizeText(used), sizeText(limit))
+	}
+	return nil
 }
 
 // open opens the control file for writing in the directory that the change is

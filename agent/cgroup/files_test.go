@@ -222,6 +222,9 @@ func TestWhatIsAppliedAndRevertedLeavesNoTrace(t *testing.T) {
 			tr = tree1()
 		} else {
 			tr["pod/db/cgroup.procs"] = "" // or the cpuset comes back spelt out
+			// Little is in use, or a limit drawn below it would not come back.
+			tr["pod/db/memory.stat"] = "anon 4096\nshmem 0\nsock 0\n"
+			tr["pod/memory.stat"] = "anon 4096\nshmem 0\nsock 0\n"
 		}
 		drawLimits(t, tr, version)
 		root, err := os.MkdirTemp("", "cgroup")
@@ -303,4 +306,20 @@ func TestProbesSayWhyTheyCannot(t *testing.T) {
 	require.NoError(t, err)
 	_, err = f.ProbeFreeze()
 	require.ErrorContains(t, err, "the freezer controller is not mounted")
+}
+
+func TestALimitBelowUseIsNotPutBack(t *testing.T) {
+	tr := tree2()
+	tr["pod/db/memory.max"] = "1073741824\n"
+	root := tr.make(t, t.TempDir())
+	dir := filepath.Join(root, "pod/db")
+	var st unix.Stat_t
+	require.NoError(t, unix.Stat(dir, &st))
+	c := change.Change{Class: change.File, File: &change.FileChange{
+		Path: filepath.Join(dir, "memory.max"), CgroupID: st.Ino, New: "1073741824", Old: "104857600",
+	}}
+	require.ErrorContains(t, Files{}.Revert(c), "510Mi are in use and the old limit is 100Mi")
+	b, err := os.ReadFile(c.File.Path)
+	require.NoError(t, err)
+	require.Equal(t, "1073741824\n", string(b))
 }

@@ -9,6 +9,10 @@
 // finds nothing to do and exits within a second. Nothing is signalled and no
 // pid is kept, so a reused pid cannot be hit.
 //
+// At the deadline it restores the value, reads it back, and goes on doing so for
+// a minute, because the freeze may have been written late. An agent that starts
+// sweeps the markers its journal does not know.
+//
 // A keeper does not survive the end of the pid namespace it was started in,
 // nor a reboot; after a reboot nothing is frozen any more.
 package keeper

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -17,9 +18,14 @@ import (
 // Command is the argument with which the agent's binary is to call Main.
 const Command = "keeper"
 
-// poll is how often a waiting keeper looks whether it was disarmed. It bounds
-// how long a keeper outlives its fault, not how late it acts.
-const poll = time.Second
+const (
+	// poll is how often a waiting keeper looks whether it was disarmed. It
+	// bounds how long a keeper outlives its fault, not how late it acts.
+	poll = time.Second
+	// vigil is how long after the deadline a keeper goes on restoring: the
+	// freeze may be written late, and a write may fail.
+	vigil = time.Minute
+)
 
 // Duty is what one keeper watches over.
 type Duty struct {
@@ -50,7 +56,7 @@ func Arm(dir, cgroupRoot, uid string, d Duty) error {
 	if err := os.WriteFile(marker, b, 0o600); err != nil {
 		return fmt.Errorf("write keeper marker: %w", err)
 	}
-	if err := start(cgroupRoot, marker); err != nil {
+	if err := start(cgroupRoot, marker, uid); err != nil {
 		return errors.Join(err, Disarm(dir, uid))
 	}
 	return nil
@@ -66,9 +72,39 @@ func Disarm(dir, uid string) error {
 	return nil
 }
 
+// Sweep deals with the markers in dir that keep does not want: where the file
+// still holds another value than before, it is restored, then the marker is
+// removed. It is for an agent that starts: its journal may have lost what the
+// marker still tells.
+func Sweep(dir string, keep func(uid string) bool) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("list keepers: %w", err)
+	}
+	var errs []error
+	for _, e := range entries {
+		if keep(e.Name()) {
+			continue
+		}
+		d, err := read(filepath.Join(dir, e.Name()))
+		if err == nil {
+			err = restore(d)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("sweep keeper %q: %w", e.Name(), err))
+			continue
+		}
+		errs = append(errs, Disarm(dir, e.Name()))
+	}
+	return errors.Join(errs...)
+}
+
 // start runs "mooring-agent keeper MARKER" detached from this process. A pipe
 // tells when the keeper has read its duty; its end, that it could not.
-func start(cgroupRoot, marker string) error {
+func start(cgroupRoot, marker, uid string) error {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return fmt.Errorf("make keeper pipe: %w", err)
@@ -89,7 +125,11 @@ func start(cgroupRoot, marker string) error {
 	if err != nil {
 		return fmt.Errorf("start keeper: %w", err)
 	}
-	settle(cgroupRoot, p.Pid)
+	if err := settle(cgroupRoot, p.Pid); err != nil {
+		_ = p.Kill() // it has done nothing yet
+		_, _ = p.Wait()
+		return fmt.Errorf("give keeper of %q a cgroup of its own: %w", uid, err)
+	}
 	ready := make([]byte, 1)
 	if _, err := r.Read(ready); err != nil {
 		_, werr := p.Wait()
@@ -100,36 +140,38 @@ func start(cgroupRoot, marker string) error {
 	return nil
 }
 
-// settle moves the keeper out of the agent's cgroup, so that stopping the
-// agent's service or killing its cgroup leaves the keeper alone. On a system
-// where it cannot be moved the keeper still survives a kill of the agent
-// itself, so this is best effort.
-func settle(cgroupRoot string, pid int) {
-	if _, err := os.Stat(filepath.Join(cgroupRoot, "cgroup.procs")); err != nil {
-		return // not a unified hierarchy
+// settle moves the keeper out of the agent's cgroup, so that whoever ends the
+// agent's service, as systemd does with all processes left in it, leaves the
+// keeper alone: in the unified hierarchy, or else in systemd's own and in the
+// version 2 tree beside version 1.
+func settle(cgroupRoot string, pid int) error {
+	moved := false
+	for _, tree := range []string{"", "systemd", "unified"} {
+		root := filepath.Join(cgroupRoot, tree)
+		if _, err := os.Stat(filepath.Join(root, "cgroup.procs")); err != nil {
+			continue
+		}
+		dir := filepath.Join(root, "mooring.keeper")
+		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("make cgroup: %w", err)
+		}
+		if err := write(filepath.Join(dir, "cgroup.procs"), strconv.Itoa(pid)); err != nil {
+			return err
+		}
+		moved = true
 	}
-	dir := filepath.Join(cgroupRoot, "mooring.keeper")
-	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-		return
+	if !moved {
+		return fmt.Errorf("no cgroup hierarchy for processes at %s", cgroupRoot)
 	}
-	f, err := os.OpenFile(filepath.Join(dir, "cgroup.procs"), os.O_WRONLY, 0)
-	if err != nil {
-		return
-	}
-	defer f.Close()
-	_, _ = fmt.Fprint(f, pid)
+	return nil
 }
 
 // Main is the keeper process. It returns when its duty is done or was taken
 // from it; the error is for the exit status, since nobody reads its output.
 func Main(marker string) error {
-	b, err := os.ReadFile(marker)
+	d, err := read(marker)
 	if err != nil {
-		return fmt.Errorf("read keeper marker: %w", err)
-	}
-	var d Duty
-	if err := json.Unmarshal(b, &d); err != nil {
-		return fmt.Errorf("read keeper marker: %w", err)
+		return err
 	}
 	ready := os.NewFile(3, "ready")
 	if _, err := ready.Write([]byte{1}); err != nil {
@@ -137,27 +179,42 @@ func Main(marker string) error {
 	}
 	ready.Close()
 	for {
-		left := d.Deadline - bootTime()
-		if left <= 0 {
-			break
-		}
 		// A time.Timer runs on CLOCK_MONOTONIC, which stands still while the
 		// machine sleeps; short waits keep the error below one poll.
-		time.Sleep(min(left, poll))
+		now := bootTime()
+		left := d.Deadline - now
+		if left <= 0 {
+			left = poll
+			err = restore(d)
+		}
 		if gone(marker) {
 			return nil
 		}
+		if now > d.Deadline+vigil {
+			break
+		}
+		time.Sleep(min(left, poll))
 	}
-	if gone(marker) {
-		return nil
-	}
-	if err := restore(d); err != nil {
+	if err != nil {
 		return err
 	}
 	return os.Remove(marker)
 }
 
-// restore writes the old value, unless the cgroup is another one by now.
+func read(marker string) (Duty, error) {
+	var d Duty
+	b, err := os.ReadFile(marker)
+	if err != nil {
+		return d, fmt.Errorf("read keeper marker: %w", err)
+	}
+	if err := json.Unmarshal(b, &d); err != nil {
+		return d, fmt.Errorf("read keeper marker: %w", err)
+	}
+	return d, nil
+}
+
+// restore writes the old value unless it is there already, or the cgroup is
+// another one by now, and reads it back.
 func restore(d Duty) error {
 	fi, err := os.Stat(filepath.Dir(d.File))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -169,13 +226,33 @@ func restore(d Duty) error {
 	if st, ok := fi.Sys().(*syscall.Stat_t); !ok || st.Ino != d.CgroupID {
 		return nil
 	}
-	f, err := os.OpenFile(d.File, os.O_WRONLY, 0)
+	if holds(d) {
+		return nil
+	}
+	if err := write(d.File, d.Old); err != nil {
+		return err
+	}
+	if !holds(d) {
+		return fmt.Errorf("%s does not read %q after it was written", d.File, d.Old)
+	}
+	return nil
+}
+
+// holds says whether the file reads as it did before the fault.
+func holds(d Duty) bool {
+	b, err := os.ReadFile(d.File)
+	return err == nil && strings.TrimSpace(string(b)) == d.Old
+}
+
+// write writes a control file, which must exist.
+func write(path, value string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
-		return fmt.Errorf("open %s: %w", d.File, err)
+		return fmt.Errorf("open control file: %w", err)
 	}
 	defer f.Close()
-	if _, err := f.WriteString(d.Old); err != nil {
-		return fmt.Errorf("write %s: %w", d.File, err)
+	if _, err := f.WriteString(value); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
 }

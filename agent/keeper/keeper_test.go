@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
@@ -35,6 +36,41 @@ func frozen(t *testing.T) Duty {
 	return Duty{File: file, CgroupID: fi.Sys().(*syscall.Stat_t).Ino, Old: "0", Deadline: bootTime() + 300*time.Millisecond}
 }
 
+// cgroups makes a directory that looks like a cgroup hierarchy with room for a
+// keeper.
+func cgroups(t *testing.T) string {
+	t.Helper()
+	root := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(root, "mooring.keeper"), 0o755))
+	for _, f := range []string{"cgroup.procs", "mooring.keeper/cgroup.procs"} {
+		require.NoError(t, os.WriteFile(filepath.Join(root, f), nil, 0o644))
+	}
+	return root
+}
+
+func TestAKeeperThatCannotLeaveTheAgentsCgroupIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	require.ErrorContains(t, Arm(dir, t.TempDir(), "f1", frozen(t)), "no cgroup hierarchy")
+	require.True(t, missing(filepath.Join(dir, "f1")))
+}
+
+func TestSweepRestoresWhatNobodyKnowsOf(t *testing.T) {
+	dir := t.TempDir()
+	lost, known := frozen(t), frozen(t)
+	for uid, d := range map[string]Duty{"lost": lost, "known": known} {
+		b, err := json.Marshal(d)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, uid), b, 0o600))
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "torn"), []byte("{"), 0o600))
+	require.ErrorContains(t, Sweep(dir, func(uid string) bool { return uid == "known" }), "torn")
+	require.Equal(t, "0", content(t, lost))
+	require.Equal(t, "1", content(t, known))
+	require.True(t, missing(filepath.Join(dir, "lost")))
+	require.False(t, missing(filepath.Join(dir, "known")))
+	require.NoError(t, Sweep(filepath.Join(dir, "absent"), nil))
+}
+
 func content(t *testing.T, d Duty) string {
 	t.Helper()
 	b, err := os.ReadFile(d.File)
@@ -49,19 +85,22 @@ func missing(path string) bool {
 
 func TestAKeeperRestoresAtTheDeadlineAndNotBefore(t *testing.T) {
 	dir, d := t.TempDir(), frozen(t)
-	require.NoError(t, Arm(dir, "/nonexistent", "f1", d))
+	require.NoError(t, Arm(dir, cgroups(t), "f1", d))
 	require.Eventually(t, func() bool {
 		done := content(t, d) == "0"
 		require.False(t, done && bootTime() < d.Deadline, "restored too early")
 		return done
 	}, 5*time.Second, 5*time.Millisecond)
 	require.Less(t, bootTime()-d.Deadline, time.Second)
-	require.Eventually(t, func() bool { return missing(filepath.Join(dir, "f1")) }, 5*time.Second, 5*time.Millisecond)
+	// A freeze that comes late is undone as well.
+	require.NoError(t, os.WriteFile(d.File, []byte("1"), 0o644))
+	require.Eventually(t, func() bool { return content(t, d) == "0" }, 5*time.Second, 5*time.Millisecond)
+	require.NoError(t, Disarm(dir, "f1"))
 }
 
 func TestADisarmedKeeperDoesNothing(t *testing.T) {
 	dir, d := t.TempDir(), frozen(t)
-	require.NoError(t, Arm(dir, "/nonexistent", "f1", d))
+	require.NoError(t, Arm(dir, cgroups(t), "f1", d))
 	require.NoError(t, Disarm(dir, "f1"))
 	require.NoError(t, Disarm(dir, "f1"), "twice is fine")
 	require.Never(t, func() bool { return content(t, d) == "0" }, time.Second, 20*time.Millisecond)
@@ -78,7 +117,7 @@ func TestAKeeperLeavesAnotherCgroupAlone(t *testing.T) {
 
 func TestArmRefusesWhatCannotNameAFile(t *testing.T) {
 	for _, uid := range []string{"", "../x", "a/b", ".hidden"} {
-		require.Error(t, Arm(t.TempDir(), "/nonexistent", uid, frozen(t)), uid)
+		require.Error(t, Arm(t.TempDir(), cgroups(t), uid, frozen(t)), uid)
 	}
 }
 

@@ -140,15 +140,16 @@ func serve(ctx context.Context, cfg agent.Config, log *slog.Logger) error {
 	if os.Geteuid() != 0 {
 		return errors.New("must run as root: it loads BPF programs and writes cgroup files")
 	}
-	l, err := net.Listen("tcp", cfg.MetricsAddress)
-	if err != nil {
-		return fmt.Errorf("listen for metrics: %w; choose another --metrics address", err)
-	}
-	defer l.Close()
 	a, err := agent.New(cfg, log)
 	if err != nil {
 		return err
 	}
+	l, err := net.Listen("tcp", cfg.MetricsAddress)
+	if err != nil {
+		a.Close()
+		return fmt.Errorf("listen for metrics: %w; choose another --metrics address", err)
+	}
+	defer l.Close()
 	e := exporter.New(a, a.ClassicBounds(), exporter.WithTick(cfg.Tick), exporter.WithLogger(log))
 	log.Info("agent started", "component", "agent", "node", cfg.NodeName, "version", cfg.Version, "socket", cfg.Socket, "metrics", l.Addr().String())
 	return agent.Group(ctx,
