@@ -183,12 +183,13 @@ func Main(marker string) error {
 		// machine sleeps; short waits keep the error below one poll.
 		now := bootTime()
 		left := d.Deadline - now
+		// The marker first: without it the file may be another fault's.
+		if gone(marker) {
+			return nil
+		}
 		if left <= 0 {
 			left = poll
 			err = restore(d)
-		}
-		if gone(marker) {
-			return nil
 		}
 		if now > d.Deadline+vigil {
 			break

@@ -96,6 +96,9 @@ func TestAKeeperRestoresAtTheDeadlineAndNotBefore(t *testing.T) {
 	require.NoError(t, os.WriteFile(d.File, []byte("1"), 0o644))
 	require.Eventually(t, func() bool { return content(t, d) == "0" }, 5*time.Second, 5*time.Millisecond)
 	require.NoError(t, Disarm(dir, "f1"))
+	// What comes after it was disarmed is somebody else's.
+	require.NoError(t, os.WriteFile(d.File, []byte("1"), 0o644))
+	require.Never(t, func() bool { return content(t, d) == "0" }, 2*poll, 10*time.Millisecond)
 }
 
 func TestADisarmedKeeperDoesNothing(t *testing.T) {
