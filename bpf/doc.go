@@ -16,10 +16,11 @@
 // so it is exact for encrypted connections too, and a connection that was open
 // before is in step after one round trip.
 //
-// One state machine (headers/query_flow.h) is built twice: for trampolines on
-// the socket functions (query_core.bpf.c, ModeFentry) and for tracepoints of
-// system calls within the limits of Linux 4.19 (query_legacy.bpf.c,
-// ModeTracepoint). Statements are counted in the kernel, in histograms by
+// One state machine (headers/query_flow.h) is built three times: for trampolines
+// on the socket functions (query_core.bpf.c, ModeFentry), for the tracepoints of
+// sockets that Linux has since 6.3 (query_socket.bpf.c, ModeTracepoint) and,
+// within the limits of Linux 4.19, for the one tracepoint of the end of system
+// calls (query_legacy.bpf.c, ModeTracepoint on older kernels). Statements are counted in the kernel, in histograms by
 // server, operation and outcome; none is sent to the agent and none can be lost
 // for want of a buffer. What is not counted as it should be is counted by
 // Statements.Lost. README.md lists the operations and what is not seen.
@@ -45,6 +46,6 @@
 //
 // An engine for the timer is a header like headers/query_redis.h with a
 // function that looks at the first bytes of a request and one for those of the
-// reply, and a case in query_flow.h and in both programs; an operation is a
-// line in enum query_operation and one in operationNames.
+// reply, and a case in query_flow.h, query_received.h and query_legacy.bpf.c; an
+// operation is a line in enum query_operation and one in operationNames.
 package bpf

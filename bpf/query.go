@@ -12,7 +12,8 @@ import (
 )
 
 //go:generate go tool bpf2go -target bpfel -output-stem query_core -type connection -type server -type port_key -type operation_key -type histogram -type query_settings queryCore query_core.bpf.c -- -O2 -g -Wall -Wextra -Werror -Wpadded -Iheaders -idirafter /usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu
-//go:generate go tool bpf2go -target bpfel -output-stem query_legacy -no-global-types queryLegacy query_legacy.bpf.c -- -O2 -g -Wall -Wextra -Werror -Wpadded -Iheaders -idirafter /usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu
+//go:generate go tool bpf2go -target amd64,arm64 -output-stem query_legacy -no-global-types queryLegacy query_legacy.bpf.c -- -O2 -g -Wall -Wextra -Werror -Wpadded -Iheaders -idirafter /usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu
+//go:generate go tool bpf2go -target amd64,arm64 -output-stem query_socket -no-global-types querySocket query_socket.bpf.c -- -O2 -g -Wall -Wextra -Werror -Wpadded -Iheaders -idirafter /usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu
 
 // Mode is the way a statement timer gets between a server and its clients.
 type Mode string
@@ -21,8 +22,9 @@ const (
 	// ModeFentry uses trampolines on the kernel's socket functions. It needs
 	// Linux 5.10 with BTF, and 6.0 on arm64; nothing but sockets pays for it.
 	ModeFentry Mode = "fentry"
-	// ModeTracepoint uses the tracepoints of system calls. It works where
-	// trampolines are refused, and costs every system call of the node a little.
+	// ModeTracepoint works where trampolines are refused. It uses the
+	// tracepoints of sockets, which are in Linux 6.3 and later with BTF, else
+	// that of the end of system calls, which costs every one of the node a little.
 	ModeTracepoint Mode = "tracepoint"
 )
 
@@ -68,9 +70,9 @@ type Statements struct {
 	mode  Mode
 	coll  *ebpf.Collection
 	links []link.Link
-	// reads are the tracepoints of read and write, attached on demand.
-	reads []link.Link
 	proc  procfs
+	// syscalls says that ModeTracepoint had to do with system calls.
+	syscalls bool
 
 	mu      sync.RWMutex // guards servers against Read
 	servers map[string]*served
@@ -93,7 +95,8 @@ func (s *served) value() queryCoreServer {
 //
 // That it loads does not prove that it works: see Verify. It needs CAP_BPF and
 // CAP_PERFMON, or CAP_SYS_ADMIN before Linux 5.8, and takes about a second on a
-// slow machine. ModeTracepoint mounts tracefs where the system has not.
+// slow machine. ModeTracepoint mounts tracefs where it needs it and the system has
+// not.
 func OpenStatements(m Mode) (*Statements, error) {
 	s := &Statements{mode: m, proc: procfs{root: "/proc"}, servers: map[string]*served{}}
 	var open func() error
@@ -120,10 +123,10 @@ func (s *Statements) Mode() Mode { return s.mode }
 // Close detaches the programs and forgets all counters.
 func (s *Statements) Close() error {
 	var errs []error
-	for _, l := range append(s.links, s.reads...) {
+	for _, l := range s.links {
 		errs = append(errs, l.Close())
 	}
-	s.links, s.reads = nil, nil
+	s.links = nil
 	if s.coll != nil {
 		s.coll.Close()
 		s.coll = nil
@@ -146,6 +149,11 @@ func (s *Statements) openFentry() error {
 	if s.coll, err = ebpf.NewCollection(spec); err != nil {
 		return fmt.Errorf("load core program: %w", err)
 	}
+	return s.attachTracing()
+}
+
+// attachTracing attaches all programs to what their sections name.
+func (s *Statements) attachTracing() error {
 	for name, prog := range s.coll.Programs {
 		l, err := link.AttachTracing(link.TracingOptions{Program: prog})
 		if err != nil {

@@ -28,7 +28,7 @@ static __always_inline long query_read_string(void *dst, __u32 size, __u64 at)
 	return bpf_probe_read_user_str(dst, size, (const void *)at);
 }
 
-#include "query_flow.h"
+#include "query_received.h"
 
 /* BPF_PROG names every argument up to the last one that is read. */
 #pragma clang diagnostic ignored "-Wunused-parameter"
@@ -41,9 +41,6 @@ char query_license[] SEC("license") = "Dual BSD/GPL";
  * agent counts them in the kernel's BTF.
  */
 const volatile __u8 recv_args = 5;
-
-/* The most PostgreSQL messages of one receive that are looked at. */
-#define PG_MESSAGES 32
 
 static __always_inline int is_iovec(struct iov_iter *it)
 {
@@ -93,19 +90,6 @@ static __always_inline void note_buffer(struct connection *c, struct msghdr *msg
 	c->extent = BPF_CORE_READ(iov, iov_len) - offset;
 }
 
-/* server_side tells whether a socket was accepted from a watched listener. */
-static __always_inline int server_side(struct sock *sk, __u32 slot)
-{
-	__u16 family = sk->__sk_common.skc_family;
-	struct unix_sock *local = (void *)sk;
-
-	if (family == AF_UNIX)
-		return BPF_CORE_READ(local, addr) != NULL;
-	if (family != AF_INET && family != AF_INET6)
-		return 0;
-	return watched_port(slot, sk->__sk_common.skc_num);
-}
-
 static __always_inline int enter_receive(struct sock *sk, struct msghdr *msg, __u32 flags)
 {
 	struct server *server = watched_server();
@@ -135,36 +119,6 @@ static __always_inline int enter_receive(struct sock *sk, struct msghdr *msg, __
 	return 0;
 }
 
-/*
- * A global function is verified once and not for each turn of the loop that
- * calls it. Before 5.12 it may only be given numbers, hence the second lookup.
- */
-__noinline __u64 read_message(__u64 key, __u64 at, __u64 left)
-{
-	struct connection *c = bpf_map_lookup_elem(&connections, &key);
-
-	return c ? pg_message(c, key, at, left) : 0;
-}
-
-static __always_inline void read_messages(struct connection *c, __u64 key, __u64 at, __u64 left)
-{
-	__u64 number;
-
-	if (!pg_read(c, &at, &left))
-		return;
-	/* A copy is a number to the verifier, where key is still a pointer. */
-	bpf_probe_read_kernel(&number, sizeof(number), &key);
-	for (int i = 0; i < PG_MESSAGES; i++) {
-		__u64 took = read_message(number, at, left);
-
-		if (!took || took >= left)
-			return;
-		at += took;
-		left -= took;
-	}
-	c->flags |= CONN_LOST;
-}
-
 static __always_inline int exit_receive(struct sock *sk, int n)
 {
 	__u64 key = (__u64)sk, at, size;
@@ -175,19 +129,7 @@ static __always_inline int exit_receive(struct sock *sk, int n)
 	at = c->buffer;
 	size = (__u32)n < c->extent ? (__u32)n : c->extent;
 	c->buffer = 0;
-	if (!received(c, at, size))
-		return 0;
-	switch (c->protocol) {
-	case QUERY_POSTGRES:
-		read_messages(c, key, at, size);
-		break;
-	case QUERY_MYSQL:
-		mysql_read(c, key, at, size);
-		break;
-	case QUERY_REDIS:
-		redis_begin(c, at, size);
-		break;
-	}
+	read_received(c, key, at, size);
 	return 0;
 }
 

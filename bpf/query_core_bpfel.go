@@ -18,6 +18,7 @@ type queryCoreConnection struct {
 	Started   uint64
 	Sent      uint64
 	Buffer    uint64
+	Socket    uint64
 	Extent    uint32
 	Skip      uint32
 	Slot      uint32
@@ -63,6 +64,7 @@ type queryCoreQuerySettings struct {
 	_        structs.HostLayout
 	Follow   uint32
 	ChildPid uint32
+	Ports    uint64
 }
 
 type queryCoreServer struct {

@@ -2,13 +2,14 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 
 /*
- * query_legacy: the statement timer on tracepoints of system calls.
+ * query_legacy: the statement timer on the tracepoint of the end of system calls.
  *
- * For kernels without BTF or where trampolines are refused. Any tracepoint of a
- * system call makes every system call of the node a little slower, so those of
- * read and write are attached only while a server needs them. A connection is a
- * process and a descriptor; which side of it the process is on is known from
- * bind, connect and accept, and for older ones from the agent.
+ * For kernels without BTF or without the tracepoints of query_socket. One raw tracepoint
+ * sees every system call of the node return, so all it does for most of them is
+ * to read their number. What a call was asked is still in the registers saved,
+ * so its beginning need not be seen and nothing is kept meanwhile. A connection
+ * is a process and a descriptor; which side of it the process is on is known
+ * from bind, connect and accept, and for older ones from the agent.
  *
  * Written for what Linux 4.19 can load: see query.h.
  */
@@ -19,6 +20,8 @@
 #include <bpf/bpf_helpers.h>
 
 #define QUERY_LEGACY
+
+#include "kernel_syscall.h"
 
 /*
  * bpf_probe_read_user exists since 5.5. bpf_probe_read still reads user memory
@@ -43,38 +46,24 @@ char query_license[] SEC("license") = "Dual BSD/GPL";
 #define AF_INET6 10
 #define MSG_PEEK 2
 
+/* Those from CALL_READ on are for files too. */
 enum call_kind {
-	CALL_NONE,
+	CALL_OTHER,
 	CALL_RECEIVE,
 	CALL_SEND,
 	CALL_ACCEPT,
+	CALL_CONNECT,
+	CALL_BIND,
+	CALL_READ,
+	CALL_WRITE,
+	CALL_WRITEV,
 };
-
-/* call is what a thread's system call was given, for when it returns. */
-struct call {
-	__u64 buffer; /* user address; advances while messages are read */
-	__u64 left;   /* bytes there in one piece */
-	__u32 fd;
-	struct server server;
-	__u8 kind;
-	__u8 _pad[3];
-};
-_Static_assert(sizeof(struct call) == 32, "call has no holes");
-
-/* Kept from call to call until the thread ends: finding is cheaper than inserting. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 65536);
-	__type(key, __u64); /* process and thread */
-	__type(value, struct call);
-} calls SEC(".maps");
 
 /*
- * Programs that read what was received: by protocol, and one PostgreSQL message.
- * All in one would be more instructions than a program may have.
+ * Programs that read what was received, by protocol: all in one would be more
+ * instructions than a program may have. What they are to read is noted in
+ * connection.buffer and extent.
  */
-#define STEP_MESSAGE 0
-
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
 	__uint(max_entries, 4);
@@ -82,29 +71,33 @@ struct {
 	__type(value, __u32);
 } steps SEC(".maps");
 
-/* The two layouts of all events of the group syscalls (include/trace/events/syscalls.h). */
-struct enter {
-	__u64 common;
-	__u64 number;
-	__u64 args[6];
-};
-
-struct leave {
-	__u64 common;
-	__u64 number;
-	__s64 result;
-};
+static __always_inline enum call_kind call_kind(__u64 number)
+{
+	switch (number) {
+	case NR_RECVFROM:
+		return CALL_RECEIVE;
+	case NR_SENDTO:
+		return CALL_SEND;
+	case NR_ACCEPT:
+	case NR_ACCEPT4:
+		return CALL_ACCEPT;
+	case NR_CONNECT:
+		return CALL_CONNECT;
+	case NR_BIND:
+		return CALL_BIND;
+	case NR_READ:
+		return CALL_READ;
+	case NR_WRITE:
+		return CALL_WRITE;
+	case NR_WRITEV:
+		return CALL_WRITEV;
+	}
+	return CALL_OTHER;
+}
 
 static __always_inline __u64 connection_key(__u32 fd)
 {
 	return (bpf_get_current_pid_tgid() >> 32 << 32) | fd;
-}
-
-static __always_inline struct call *this_call(void)
-{
-	__u64 thread = bpf_get_current_pid_tgid();
-
-	return bpf_map_lookup_elem(&calls, &thread);
 }
 
 static __always_inline void set_connection(__u32 fd, const struct server *server, __u16 flags)
@@ -120,253 +113,183 @@ static __always_inline void set_connection(__u32 fd, const struct server *server
 		count_loss(LOSS_CONNECTIONS_FULL);
 }
 
-static __always_inline void note_call(const struct server *server, __u32 fd, __u64 buffer,
-				      __u64 size, __u8 kind)
-{
-	__u64 thread = bpf_get_current_pid_tgid();
-	struct call *old = bpf_map_lookup_elem(&calls, &thread);
-	struct call new = {
-		.buffer = buffer,
-		.left = size,
-		.fd = fd,
-		.server = *server,
-		.kind = kind,
-	};
-
-	if (old)
-		*old = new;
-	else if (bpf_map_update_elem(&calls, &thread, &new, BPF_ANY))
-		count_loss(LOSS_CALLS_FULL);
-}
-
 /*
- * enter_receive and enter_send: with known set, only descriptors that are known
- * to be accepted sockets are followed, for read and write are for files too.
+ * exit_receive takes a receive that got n bytes or an error. That the server
+ * asked for more ends what it sent before, though it got nothing: one that
+ * waits for readiness asks first and is told to wait.
  */
-static __always_inline int enter_receive(__u32 fd, __u64 buffer, __u64 size, int known)
+static __always_inline void exit_receive(void *ctx, const struct server *server,
+					 const struct arguments *args, __s64 n)
 {
-	struct server *server = watched_server();
-	__u64 key = connection_key(fd);
-	struct connection *c;
+	__u64 key = connection_key(args->first), at = args->second, left = n;
+	struct connection *c = bpf_map_lookup_elem(&connections, &key);
 
-	if (!server)
-		return 0;
-	c = bpf_map_lookup_elem(&connections, &key);
 	if (c && c->slot != server->slot)
 		c = NULL;
-	if (c && (c->flags & CONN_IGNORED))
-		return 0;
-	if ((known || server->protocol == QUERY_REDIS) && !(c && (c->flags & CONN_SERVER)))
-		return 0;
-	if (c)
-		receiving(c);
-	note_call(server, fd, buffer, size, CALL_RECEIVE);
-	return 0;
-}
-
-static __always_inline int enter_send(__u32 fd, __u64 buffer, __u64 size)
-{
-	struct server *server = watched_server();
-	__u64 key = connection_key(fd);
-	struct connection *c = server ? bpf_map_lookup_elem(&connections, &key) : NULL;
-
-	/* Nothing is being answered on a descriptor that nothing was received on. */
-	if (c && c->phase != PHASE_IDLE)
-		note_call(server, fd, buffer, size, CALL_SEND);
-	return 0;
-}
-
-SEC("tracepoint/syscalls/sys_enter_recvfrom")
-int on_recv_enter(struct enter *ctx)
-{
-	if (ctx->args[3] & MSG_PEEK)
-		return 0;
-	return enter_receive(ctx->args[0], ctx->args[1], ctx->args[2], 0);
-}
-
-SEC("tracepoint/syscalls/sys_enter_read")
-int on_read_enter(struct enter *ctx)
-{
-	return enter_receive(ctx->args[0], ctx->args[1], ctx->args[2], 1);
-}
-
-/* After recvfrom and read. */
-SEC("tracepoint/syscalls/sys_exit_recvfrom")
-int on_recv_exit(struct leave *ctx)
-{
-	struct call *call = this_call();
-	struct connection *c;
-	__u64 key;
-
-	if (!call || call->kind != CALL_RECEIVE)
-		return 0;
-	call->kind = CALL_NONE;
-	if (ctx->result <= 0)
-		return 0;
-	call->left = ctx->result;
-	key = connection_key(call->fd);
-	c = bpf_map_lookup_elem(&connections, &key);
-	if (!c || c->slot != call->server.slot) {
-		set_connection(call->fd, &call->server, 0);
+	/* read is for files too: only what is known to be accepted is followed. */
+	if (server->protocol == QUERY_REDIS && !(c && (c->flags & CONN_SERVER)))
+		return;
+	if (n <= 0) {
+		if (c && !(c->flags & CONN_IGNORED))
+			receiving(c);
+		return;
+	}
+	if (!c) {
+		set_connection(args->first, server, 0);
 		c = bpf_map_lookup_elem(&connections, &key);
 		if (!c)
-			return 0;
+			return;
 	}
-	if (received(c, call->buffer, call->left))
-		bpf_tail_call(ctx, &steps, c->protocol);
-	return 0;
+	if (!received(c, at, left))
+		return;
+	if (c->protocol == QUERY_POSTGRES && !pg_read(c, &at, &left))
+		return;
+	c->buffer = at;
+	c->extent = left;
+	/* A constant index is a plain jump where the kernel can make it one. */
+	if (c->protocol == QUERY_POSTGRES)
+		bpf_tail_call(ctx, &steps, QUERY_POSTGRES);
+	else if (c->protocol == QUERY_MYSQL)
+		bpf_tail_call(ctx, &steps, QUERY_MYSQL);
+	else
+		bpf_tail_call(ctx, &steps, QUERY_REDIS);
 }
 
-SEC("tracepoint/syscalls/sys_exit_recvfrom")
-int on_mysql(void *ctx __attribute__((unused)))
+static __always_inline void exit_send(const struct arguments *args, int vector, __s64 n)
 {
-	struct call *call = this_call();
-	__u64 key = connection_key(call ? call->fd : 0);
+	__u64 key = connection_key(args->first);
 	struct connection *c = bpf_map_lookup_elem(&connections, &key);
+	__u64 piece[2] = {args->second, args->third}; /* the first struct iovec */
 
-	if (call && c)
-		mysql_read(c, key, call->buffer, call->left);
-	return 0;
+	/* Nothing is being answered on a descriptor that nothing was received on. */
+	if (!c || c->phase == PHASE_IDLE || n <= 0)
+		return;
+	if (vector && (!args->third || !query_read(piece, sizeof(piece), args->second)))
+		return;
+	sent(c, key, piece[0], piece[1], n);
 }
 
-SEC("tracepoint/syscalls/sys_exit_recvfrom")
-int on_redis(void *ctx __attribute__((unused)))
+/* What is accepted from a listener on a port of no interest is of none either. */
+static __always_inline void exit_accept(const struct server *server, const struct arguments *args,
+					__s64 fd)
 {
-	struct call *call = this_call();
-	__u64 key = connection_key(call ? call->fd : 0);
-	struct connection *c = bpf_map_lookup_elem(&connections, &key);
+	__u64 key = connection_key(args->first);
+	struct connection *listener;
 
-	if (call && c)
-		redis_begin(c, call->buffer, call->left);
-	return 0;
+	if (fd < 0)
+		return;
+	listener = bpf_map_lookup_elem(&connections, &key);
+	set_connection(fd, server,
+		       listener && (listener->flags & CONN_IGNORED) ? CONN_IGNORED : CONN_SERVER);
 }
 
-SEC("tracepoint/syscalls/sys_exit_recvfrom")
-int on_postgres(struct leave *ctx)
+static __always_inline void exit_bind(const struct server *server, const struct arguments *args)
 {
-	struct call *call = this_call();
-	__u64 key = connection_key(call ? call->fd : 0);
-	struct connection *c = bpf_map_lookup_elem(&connections, &key);
+	__u16 address[2] = {}; /* family; port for the two internet ones */
+	__u16 flags = 0;
 
-	if (call && c && pg_read(c, &call->buffer, &call->left))
-		bpf_tail_call(ctx, &steps, STEP_MESSAGE);
-	return 0;
+	if (!query_read(address, sizeof(address), args->second))
+		return;
+	if ((address[0] == AF_INET || address[0] == AF_INET6) &&
+	    !watched_port(server->slot, bpf_ntohs(address[1])))
+		flags = CONN_IGNORED;
+	set_connection(args->first, server, flags);
+}
+
+/* The arguments of the tracepoint are the registers and the call's result. */
+SEC("raw_tp/sys_exit")
+int on_syscall(__u64 *ctx)
+{
+	enum call_kind kind = call_kind(syscall_number(ctx[0]));
+	struct arguments args = {};
+	struct query_settings *set;
+	struct server *server;
+	__u32 zero = 0;
+
+	if (kind == CALL_OTHER)
+		return 0;
+	set = bpf_map_lookup_elem(&settings, &zero);
+	if (!set || (kind >= CALL_READ && !(set->follow & FOLLOW_READS)))
+		return 0;
+	server = server_by(set);
+	if (!server || (kind >= CALL_READ && server->protocol != QUERY_REDIS))
+		return 0;
+	if (!syscall_arguments(&args, ctx[0]))
+		return 0;
+	switch (kind) {
+	case CALL_RECEIVE:
+		if (args.fourth & MSG_PEEK)
+			return 0;
+		/* fallthrough */
+	case CALL_READ:
+		exit_receive(ctx, server, &args, ctx[1]);
+		return 0;
+	case CALL_ACCEPT:
+		exit_accept(server, &args, ctx[1]);
+		return 0;
+	case CALL_CONNECT:
+		/* A process that connects is the client on that descriptor. */
+		set_connection(args.first, server, CONN_IGNORED);
+		return 0;
+	case CALL_BIND:
+		exit_bind(server, &args);
+		return 0;
+	default:
+		exit_send(&args, kind == CALL_WRITEV, ctx[1]);
+		return 0;
+	}
+}
+
+/* this_connection finds the connection that a step is to read from. */
+static __always_inline struct connection *this_connection(__u64 *ctx, __u64 *key)
+{
+	struct arguments args = {};
+
+	if (!syscall_arguments(&args, ctx[0]))
+		return NULL;
+	*key = connection_key(args.first);
+	return bpf_map_lookup_elem(&connections, key);
 }
 
 /* One PostgreSQL message, and then itself for the next. */
-SEC("tracepoint/syscalls/sys_exit_recvfrom")
-int on_message(struct leave *ctx)
+SEC("raw_tp/sys_exit")
+int on_postgres(__u64 *ctx)
 {
-	struct call *call = this_call();
-	__u64 key = connection_key(call ? call->fd : 0);
-	struct connection *c = bpf_map_lookup_elem(&connections, &key);
-	__u64 took;
+	__u64 key = 0, took;
+	struct connection *c = this_connection(ctx, &key);
 
-	if (!call || !c)
+	if (!c)
 		return 0;
-	took = pg_message(c, key, call->buffer, call->left);
-	if (!took || took >= call->left)
+	took = pg_message(c, key, c->buffer, c->extent);
+	if (!took || took >= c->extent)
 		return 0;
-	call->buffer += took;
-	call->left -= took;
-	bpf_tail_call(ctx, &steps, STEP_MESSAGE);
+	c->buffer += took;
+	c->extent -= took;
+	bpf_tail_call(ctx, &steps, QUERY_POSTGRES);
 	/* Refused after some 30 of them (MAX_TAIL_CALL_CNT). */
 	c->flags |= CONN_LOST;
 	return 0;
 }
 
-SEC("tracepoint/syscalls/sys_enter_sendto")
-int on_send_enter(struct enter *ctx)
+SEC("raw_tp/sys_exit")
+int on_mysql(__u64 *ctx)
 {
-	return enter_send(ctx->args[0], ctx->args[1], ctx->args[2]);
-}
+	__u64 key = 0;
+	struct connection *c = this_connection(ctx, &key);
 
-SEC("tracepoint/syscalls/sys_enter_writev")
-int on_writev_enter(struct enter *ctx)
-{
-	__u64 piece[2] = {}; /* the first struct iovec */
-
-	if (!ctx->args[2] || !query_read(piece, sizeof(piece), ctx->args[1]))
-		return 0;
-	return enter_send(ctx->args[0], piece[0], piece[1]);
-}
-
-/* After sendto, write and writev. */
-SEC("tracepoint/syscalls/sys_exit_sendto")
-int on_send_exit(struct leave *ctx)
-{
-	struct call *call = this_call();
-	struct connection *c;
-	__u64 key;
-
-	if (!call || call->kind != CALL_SEND)
-		return 0;
-	call->kind = CALL_NONE;
-	if (ctx->result <= 0)
-		return 0;
-	key = connection_key(call->fd);
-	c = bpf_map_lookup_elem(&connections, &key);
 	if (c)
-		sent(c, key, call->buffer, call->left, ctx->result);
+		mysql_read(c, key, c->buffer, c->extent);
 	return 0;
 }
 
-/* A process that connects is the client on that descriptor. */
-SEC("tracepoint/syscalls/sys_enter_connect")
-int on_connect(struct enter *ctx)
+SEC("raw_tp/sys_exit")
+int on_redis(__u64 *ctx)
 {
-	struct server *server = watched_server();
+	__u64 key = 0;
+	struct connection *c = this_connection(ctx, &key);
 
-	if (server)
-		set_connection(ctx->args[0], server, CONN_IGNORED);
-	return 0;
-}
-
-/* What is accepted from a listener on a port of no interest is of none either. */
-SEC("tracepoint/syscalls/sys_enter_bind")
-int on_bind(struct enter *ctx)
-{
-	struct server *server = watched_server();
-	__u16 address[2] = {}; /* family; port for the two internet ones */
-	__u16 flags = 0;
-
-	if (!server || !query_read(address, sizeof(address), ctx->args[1]))
-		return 0;
-	if ((address[0] == AF_INET || address[0] == AF_INET6) &&
-	    !watched_port(server->slot, bpf_ntohs(address[1])))
-		flags = CONN_IGNORED;
-	set_connection(ctx->args[0], server, flags);
-	return 0;
-}
-
-/* Before accept and accept4. */
-SEC("tracepoint/syscalls/sys_enter_accept4")
-int on_accept(struct enter *ctx)
-{
-	struct server *server = watched_server();
-
-	if (server)
-		note_call(server, ctx->args[0], 0, 0, CALL_ACCEPT);
-	return 0;
-}
-
-/* After accept and accept4. */
-SEC("tracepoint/syscalls/sys_exit_accept4")
-int on_accepted(struct leave *ctx)
-{
-	struct call *call = this_call();
-	struct connection *listener;
-	__u64 key;
-
-	if (!call || call->kind != CALL_ACCEPT)
-		return 0;
-	call->kind = CALL_NONE;
-	if (ctx->result < 0)
-		return 0;
-	key = connection_key(call->fd);
-	listener = bpf_map_lookup_elem(&connections, &key);
-	set_connection(ctx->result, &call->server,
-		       listener && (listener->flags & CONN_IGNORED) ? CONN_IGNORED : CONN_SERVER);
+	if (c)
+		redis_begin(c, c->buffer, c->extent);
 	return 0;
 }
 
@@ -391,10 +314,8 @@ int on_fork(void *ctx)
 SEC("tracepoint/sched/sched_process_exit")
 int on_exit(void *ctx __attribute__((unused)))
 {
-	__u64 thread = bpf_get_current_pid_tgid();
-	__u32 pid = thread;
+	__u32 pid = bpf_get_current_pid_tgid();
 
-	bpf_map_delete_elem(&calls, &thread);
 	bpf_map_delete_elem(&pids, &pid);
 	return 0;
 }

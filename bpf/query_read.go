@@ -57,7 +57,7 @@ func operationNames() []string {
 // lossNames lists the reasons by their numbers, enum query_loss.
 func lossNames() []string {
 	return []string{
-		"connections_full", "operations_full", "calls_full", "pids_full", "unresolved", "unreadable", "tls_unseen",
+		"connections_full", "operations_full", "pids_full", "unresolved", "unreadable", "tls_unseen",
 	}
 }
 
@@ -82,6 +82,9 @@ func (s *Statements) Read(id string) ([]Operation, error) {
 				return nil, fmt.Errorf("read %s statements of server %q: %w", name, id, err)
 			}
 			op := operation(h)
+			if op.Count == 0 {
+				continue // just made, its first statement is about to be counted
+			}
 			op.Name, op.Error = name, failed == 1
 			ops = append(ops, op)
 		}
@@ -157,7 +160,6 @@ func operation(h *queryCoreHistogram) Operation {
 //
 //	connections_full  a connection was not followed, its statements are missing
 //	operations_full   a statement was not counted for lack of a histogram
-//	calls_full        the statements of a thread are missing
 //	pids_full         a new process was not followed
 //	unresolved        a statement prepared before it was watched counts as "other"
 //	unreadable        a request's first bytes could not be read, it is missing

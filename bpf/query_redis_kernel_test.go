@@ -40,10 +40,19 @@ func TestStatementsOfRedis(t *testing.T) {
 			require.Equal(t, "+OK", local.ask(t, "SELECT 0\r\n"))
 			requireCounts(t, timer, w.ID, counts{"ping": 1, "write": 3, "write!": 1, "read": 1, "set": 1})
 
+			require.True(t, followsReads(t, timer))
 			require.NoError(t, timer.Set(nil))
-			require.Empty(t, timer.reads, "the tracepoints of read and write stay attached")
+			require.False(t, followsReads(t, timer), "read and write are followed for nobody")
 		})
 	}
+}
+
+// followsReads tells whether calls of read and write are looked at.
+func followsReads(t *testing.T, s *Statements) bool {
+	t.Helper()
+	var value queryCoreQuerySettings
+	require.NoError(t, s.coll.Maps["settings"].Lookup(uint32(0), &value))
+	return value.Follow&followReads != 0
 }
 
 type redisClient struct {

@@ -13,6 +13,7 @@ import (
 const (
 	followCgroups = 1
 	followPIDs    = 2
+	followReads   = 4
 )
 
 // Members of connection.flags.
@@ -109,25 +110,26 @@ func portSet(ports []uint16) map[uint16]bool {
 // What a server is recognised by is written last, so that its connections are
 // never judged by half of what is known of it.
 func (s *Statements) apply(previous map[string]*served, fresh map[string]bool) error {
-	var follow uint32
-	reads := false
+	var settings queryCoreQuerySettings
 	cgroups, ports := map[uint64]queryCoreServer{}, map[queryCorePortKey]uint8{}
 	for _, server := range s.servers {
 		for _, port := range server.Ports {
 			ports[queryCorePortKey{Slot: server.slot, Port: port}] = 1
+			settings.Ports |= 1 << (port % 64)
 		}
 		if server.CgroupID != 0 {
-			follow |= followCgroups
+			settings.Follow |= followCgroups
 			cgroups[server.CgroupID] = server.value()
 		} else {
-			follow |= followPIDs
+			settings.Follow |= followPIDs
 		}
-		reads = reads || server.Protocol == ProtocolRedis
+		if server.Protocol == ProtocolRedis {
+			settings.Follow |= followReads
+		}
 	}
 	errs := []error{
-		s.followReads(reads),
 		syncMap(s.coll.Maps["ports"], ports),
-		s.setFollow(follow),
+		s.writeSettings(settings),
 	}
 	known, err := s.followed()
 	errs = append(errs, err)
@@ -215,11 +217,12 @@ func (s *Statements) followProcesses(known map[uint32]queryCoreServer) error {
 type descriptor struct{ pid, fd int }
 
 // markSockets tells the kernel which side of its sockets a process is on that
-// was not watched when it opened them. Only the tracepoints need to be told. It
-// returns the roles it found; those it is given are not written again.
+// was not watched when it opened them. Only the tracepoint of system calls needs
+// to be told, for the others see the socket. It returns the roles it found; those
+// it is given are not written again.
 func (s *Statements) markSockets(fresh map[string]bool, known map[uint32]queryCoreServer,
 	before map[descriptor]bool, errs *[]error) map[descriptor]bool {
-	if s.mode != ModeTracepoint {
+	if !s.syscalls {
 		return nil
 	}
 	found := map[descriptor]bool{}

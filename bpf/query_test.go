@@ -1,6 +1,8 @@
 package bpf
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +20,8 @@ func TestStatementObjects(t *testing.T) {
 	require.NoError(t, err)
 	legacy, err := loadQueryLegacy()
 	require.NoError(t, err)
+	socket, err := loadQuerySocket()
+	require.NoError(t, err)
 
 	t.Run("shared structures are as large in Go as in the kernel", func(t *testing.T) {
 		sizes := map[string][2]uintptr{
@@ -30,7 +34,7 @@ func TestStatementObjects(t *testing.T) {
 			"losses":      {4, 8},
 		}
 		for name, size := range sizes {
-			for _, spec := range []*ebpf.CollectionSpec{core, legacy} {
+			for _, spec := range []*ebpf.CollectionSpec{core, legacy, socket} {
 				require.Contains(t, spec.Maps, name)
 				require.EqualValues(t, size[0], spec.Maps[name].KeySize, name)
 				require.EqualValues(t, size[1], spec.Maps[name].ValueSize, name)
@@ -38,7 +42,7 @@ func TestStatementObjects(t *testing.T) {
 		}
 	})
 	t.Run("names fit into the kernel's", func(t *testing.T) {
-		for _, spec := range []*ebpf.CollectionSpec{core, legacy} {
+		for _, spec := range []*ebpf.CollectionSpec{core, legacy, socket} {
 			for name := range spec.Programs {
 				require.LessOrEqual(t, len(name), 15, name)
 				require.True(t, strings.HasPrefix(name, "on_"), name)
@@ -51,7 +55,7 @@ func TestStatementObjects(t *testing.T) {
 	t.Run("the legacy programs stay within old kernels", func(t *testing.T) {
 		for name, p := range legacy.Programs {
 			require.Less(t, len(p.Instructions), legacyInstructions, name)
-			require.Equal(t, ebpf.TracePoint, p.Type, name)
+			require.Contains(t, []ebpf.ProgramType{ebpf.TracePoint, ebpf.RawTracepoint}, p.Type, name)
 		}
 		known := []ebpf.MapType{ebpf.Hash, ebpf.LRUHash, ebpf.Array, ebpf.PerCPUArray, ebpf.ProgramArray}
 		for name, m := range legacy.Maps {
@@ -61,9 +65,8 @@ func TestStatementObjects(t *testing.T) {
 		require.Empty(t, legacy.Variables)
 	})
 	t.Run("every hook has a program", func(t *testing.T) {
-		for _, h := range append(alwaysHooks(), readHooks()...) {
-			require.Contains(t, legacy.Programs, h.program)
-		}
+		programs := append(slices.Collect(maps.Values(schedHooks())), slices.Collect(maps.Values(stepPrograms()))...)
+		require.ElementsMatch(t, slices.Collect(maps.Keys(legacy.Programs)), append(programs, syscallHook))
 	})
 	t.Run("every number has a name", func(t *testing.T) {
 		require.EqualValues(t, len(lossNames()), core.Maps["losses"].MaxEntries)

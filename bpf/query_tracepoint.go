@@ -15,43 +15,54 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hook is a tracepoint and the program for it.
-type hook struct{ group, event, program string }
+// schedHooks are the events of the group sched and the programs for them.
+func schedHooks() map[string]string {
+	return map[string]string{"sched_process_fork": "on_fork", "sched_process_exit": "on_exit"}
+}
 
-// alwaysHooks are what every engine needs.
-func alwaysHooks() []hook {
-	return []hook{
-		{"sched", "sched_process_fork", "on_fork"},
-		{"sched", "sched_process_exit", "on_exit"},
-		{"syscalls", "sys_enter_bind", "on_bind"},
-		{"syscalls", "sys_enter_connect", "on_connect"},
-		{"syscalls", "sys_enter_accept", "on_accept"},
-		{"syscalls", "sys_exit_accept", "on_accepted"},
-		{"syscalls", "sys_enter_accept4", "on_accept"},
-		{"syscalls", "sys_exit_accept4", "on_accepted"},
-		{"syscalls", "sys_enter_sendto", "on_send_enter"},
-		{"syscalls", "sys_exit_sendto", "on_send_exit"},
-		{"syscalls", "sys_enter_recvfrom", "on_recv_enter"},
-		{"syscalls", "sys_exit_recvfrom", "on_recv_exit"},
+// syscallHook is the program for the raw tracepoint sys_exit.
+const syscallHook = "on_syscall"
+
+// stepPrograms are the programs that read a request, which on_syscall jumps to.
+func stepPrograms() map[Protocol]string {
+	return map[Protocol]string{
+		ProtocolPostgres: "on_postgres",
+		ProtocolMySQL:    "on_mysql",
+		ProtocolRedis:    "on_redis",
 	}
 }
 
-// readHooks are for engines that use read and write on their sockets.
-func readHooks() []hook {
-	return []hook{
-		{"syscalls", "sys_enter_write", "on_send_enter"},
-		{"syscalls", "sys_exit_write", "on_send_exit"},
-		{"syscalls", "sys_enter_writev", "on_writev_enter"},
-		{"syscalls", "sys_exit_writev", "on_send_exit"},
-		{"syscalls", "sys_enter_read", "on_read_enter"},
-		{"syscalls", "sys_exit_read", "on_recv_exit"},
-	}
-}
-
-// stepMessage is STEP_MESSAGE; the other steps have the number of a Protocol.
-const stepMessage = 0
-
+// openTracepoint takes the tracepoints of sockets, or of system calls where the
+// kernel has none that can be used.
 func (s *Statements) openTracepoint() error {
+	sockets := s.openSockets()
+	if sockets == nil {
+		return nil
+	}
+	if err := s.Close(); err != nil {
+		return fmt.Errorf("detach from sockets: %w", err)
+	}
+	if err := s.openSyscalls(); err != nil {
+		return errors.Join(err, sockets)
+	}
+	return nil
+}
+
+// openSockets fails where sock_recv_length and sock_send_length are missing
+// (include/trace/events/sock.h, since 6.3), or BTF is.
+func (s *Statements) openSockets() error {
+	spec, err := loadQuerySocket()
+	if err != nil {
+		return fmt.Errorf("read socket program: %w", err)
+	}
+	if s.coll, err = ebpf.NewCollection(spec); err != nil {
+		return fmt.Errorf("load socket program: %w", err)
+	}
+	return s.attachTracing()
+}
+
+func (s *Statements) openSyscalls() error {
+	s.syscalls = true
 	if err := mountTracefs(); err != nil {
 		return err
 	}
@@ -62,21 +73,33 @@ func (s *Statements) openTracepoint() error {
 	if s.coll, err = ebpf.NewCollection(spec); err != nil {
 		return fmt.Errorf("load legacy program: %w", err)
 	}
-	for index, name := range map[uint32]string{
-		stepMessage:              "on_message",
-		uint32(ProtocolPostgres): "on_postgres",
-		uint32(ProtocolMySQL):    "on_mysql",
-		uint32(ProtocolRedis):    "on_redis",
-	} {
-		if err := s.coll.Maps["steps"].Put(index, s.coll.Programs[name]); err != nil {
+	for protocol, name := range stepPrograms() {
+		if err := s.coll.Maps["steps"].Put(uint32(protocol), s.coll.Programs[name]); err != nil {
 			return fmt.Errorf("chain %s: %w", name, err)
 		}
 	}
-	if err := s.setFollow(0); err != nil {
+	if err := s.writeSettings(queryCoreQuerySettings{}); err != nil {
 		return err
 	}
-	s.links, err = s.attach(alwaysHooks())
-	return err
+	return s.attachTracepoints()
+}
+
+// attachTracepoints attaches all programs. What it has attached when one is
+// refused is Close's to detach.
+func (s *Statements) attachTracepoints() error {
+	for event, program := range schedHooks() {
+		l, err := link.Tracepoint("sched", event, s.coll.Programs[program], nil)
+		if err != nil {
+			return fmt.Errorf("attach %s to sched/%s: %w", program, event, err)
+		}
+		s.links = append(s.links, l)
+	}
+	l, err := link.AttachRawTracepoint(link.RawTracepointOptions{Name: "sys_exit", Program: s.coll.Programs[syscallHook]})
+	if err != nil {
+		return fmt.Errorf("attach %s to raw tracepoint sys_exit: %w", syscallHook, err)
+	}
+	s.links = append(s.links, l)
+	return nil
 }
 
 // mountTracefs mounts tracefs in the kernel's own place for it unless it, or
@@ -95,45 +118,9 @@ func mountTracefs() error {
 	return nil
 }
 
-// attach attaches all hooks or none.
-func (s *Statements) attach(hooks []hook) ([]link.Link, error) {
-	var links []link.Link
-	for _, h := range hooks {
-		l, err := link.Tracepoint(h.group, h.event, s.coll.Programs[h.program], nil)
-		if err != nil {
-			errs := []error{fmt.Errorf("attach %s to %s/%s: %w", h.program, h.group, h.event, err)}
-			for _, l := range links {
-				errs = append(errs, l.Close())
-			}
-			return nil, errors.Join(errs...)
-		}
-		links = append(links, l)
-	}
-	return links, nil
-}
-
-// followReads attaches the tracepoints of read and write, or takes them away.
-func (s *Statements) followReads(wanted bool) error {
-	if s.mode != ModeTracepoint || wanted == (s.reads != nil) {
-		return nil
-	}
-	if wanted {
-		var err error
-		s.reads, err = s.attach(readHooks())
-		return err
-	}
-	var errs []error
-	for _, l := range s.reads {
-		errs = append(errs, l.Close())
-	}
-	s.reads = nil
-	return errors.Join(errs...)
-}
-
-// setFollow writes the settings: which ways of choosing processes are in use.
-func (s *Statements) setFollow(follow uint32) error {
-	value := queryCoreQuerySettings{Follow: follow}
-	if s.mode == ModeTracepoint {
+// writeSettings writes what is in use at all.
+func (s *Statements) writeSettings(value queryCoreQuerySettings) error {
+	if s.syscalls {
 		var err error
 		if value.ChildPid, err = childPIDOffset("/sys/kernel"); err != nil {
 			return err

@@ -25,13 +25,26 @@ struct sock_common {
 	__u16 skc_num; /* local port, host byte order */
 };
 
+struct socket;
+
 struct sock {
 	struct sock_common __sk_common;
+	struct socket *sk_socket;
+};
+
+/* include/linux/fs.h */
+struct inode {
+	unsigned long i_ino;
+};
+
+struct file {
+	struct inode *f_inode;
 };
 
 /* include/linux/net.h */
 struct socket {
 	struct sock *sk;
+	struct file *file;
 };
 
 /* include/net/af_unix.h: an accepted socket shares its listener's addr. */

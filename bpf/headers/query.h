@@ -57,7 +57,6 @@ enum query_operation {
 enum query_loss {
 	LOSS_CONNECTIONS_FULL,
 	LOSS_OPERATIONS_FULL,
-	LOSS_CALLS_FULL,
 	LOSS_PIDS_FULL,
 	LOSS_UNRESOLVED, /* execution of a statement prepared before we looked */
 	LOSS_UNREADABLE, /* the user memory of a message was not resident */
@@ -89,7 +88,8 @@ enum query_phase {
 struct connection {
 	__u64 started; /* return of the receive that began the request, ns */
 	__u64 sent;    /* return of the last send, ns */
-	__u64 buffer;  /* user address of the call in progress, trampolines only */
+	__u64 buffer;  /* user address of what the call in progress has to be read */
+	__u64 socket;  /* inode number, tracepoints of sockets only */
 	__u32 extent;  /* bytes there in one piece */
 	__u32 skip;    /* PostgreSQL: bytes of the current message still to come */
 	__u32 slot;
@@ -102,7 +102,7 @@ struct connection {
 	__u8 last[2]; /* PostgreSQL: what the last send ended in */
 	__u8 _pad[3];
 };
-_Static_assert(sizeof(struct connection) == 48, "connection crosses to Go");
+_Static_assert(sizeof(struct connection) == 56, "connection crosses to Go");
 
 /* server is one watched server, found by cgroup or by process. */
 struct server {
@@ -150,15 +150,17 @@ struct histogram {
 _Static_assert(sizeof(struct histogram) == 8 * (1 + CLASSIC_BUCKETS + NATIVE_BUCKETS),
 	       "histogram crosses to Go");
 
-/* query_settings.follow: which ways of choosing processes are in use at all. */
+/* query_settings.follow: what is in use at all, of the ways of choosing processes. */
 #define FOLLOW_CGROUPS 1
 #define FOLLOW_PIDS 2
+#define FOLLOW_READS 4 /* read and write too, legacy only */
 
 struct query_settings {
 	__u32 follow;
 	__u32 child_pid; /* offset in the event sched_process_fork, legacy only */
+	__u64 ports;     /* bit p % 64 is set for each watched port p */
 };
-_Static_assert(sizeof(struct query_settings) == 8, "query_settings crosses to Go");
+_Static_assert(sizeof(struct query_settings) == 16, "query_settings crosses to Go");
 
 /*
  * An array map and not a global: it changes while we run, and the legacy
@@ -242,15 +244,11 @@ static __always_inline void count_loss(__u32 why)
 		*n += 1;
 }
 
-/* watched_server finds the server that the current process belongs to. */
-static __always_inline struct server *watched_server(void)
+/* server_by finds the server that the current process belongs to. */
+static __always_inline struct server *server_by(const struct query_settings *set)
 {
-	__u32 zero = 0;
-	struct query_settings *set = bpf_map_lookup_elem(&settings, &zero);
 	struct server *found;
 
-	if (!set)
-		return NULL;
 	if (set->follow & FOLLOW_CGROUPS) {
 		__u64 cgroup = bpf_get_current_cgroup_id();
 
@@ -264,6 +262,14 @@ static __always_inline struct server *watched_server(void)
 		return bpf_map_lookup_elem(&pids, &tgid);
 	}
 	return NULL;
+}
+
+static __always_inline struct server *watched_server(void)
+{
+	__u32 zero = 0;
+	struct query_settings *set = bpf_map_lookup_elem(&settings, &zero);
+
+	return set ? server_by(set) : NULL;
 }
 
 static __always_inline int watched_port(__u32 slot, __u16 port)
