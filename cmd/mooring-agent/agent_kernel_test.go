@@ -103,6 +103,16 @@ func (n *node) status() *agentpb.StatusReply {
 	return s
 }
 
+// phase is where the agent says a fault stands.
+func (n *node) phase(uid string) string {
+	for _, f := range n.status().GetFaults() {
+		if f.GetUid() == uid {
+			return f.GetPhase()
+		}
+	}
+	return "unknown"
+}
+
 func (n *node) apply(r *agentpb.ApplyRequest) (*agentpb.ApplyReply, error) {
 	ctx, cancel := context.WithTimeout(n.t.Context(), time.Minute)
 	defer cancel()
@@ -191,6 +201,8 @@ func TestAgentOnARealKernel(t *testing.T) {
 		f := n.freeze("f-deadline", 2*time.Second)
 		require.Eventually(t, func() bool { return !frozen(n.orders) }, 10*time.Second, time.Millisecond)
 		require.WithinRange(t, time.Now(), f.GetDeadline().AsTime(), f.GetDeadline().AsTime().Add(time.Second))
+		// The keeper may have been quicker than the agent, which then verifies.
+		require.Eventually(t, func() bool { return n.phase("f-deadline") == "ended" }, 10*time.Second, 20*time.Millisecond)
 	})
 	t.Run("a killed agent's freeze is undone by the next one", func(t *testing.T) {
 		n.freeze("f-kill", 5*time.Minute)
