@@ -29,7 +29,7 @@ func (a *Agent) follow(in *state.Instance, g *cgroup.Group, node int) error {
 		if err != nil {
 			return fmt.Errorf("list processes: %w", err)
 		}
-		if err := pages.Private(pids, from, []int{node}); err != nil {
+		if err := pages.Private(a.cfg.ProcRoot, pids, from, []int{node}); err != nil {
 			return err
 		}
 		left, err := pages.Shared(a.cfg.ProcRoot, pids, node)

@@ -108,7 +108,7 @@ func TestPrivateMemoryMoves(t *testing.T) {
 		mem[i] = 1
 	}
 	for _, node := range []int{1, 0} {
-		require.NoError(t, Private([]int{os.Getpid()}, []int{1 - node}, []int{node}))
+		require.NoError(t, Private("/proc", []int{os.Getpid()}, []int{1 - node}, []int{node}))
 		there := 0
 		for i := 0; i < len(mem); i += os.Getpagesize() {
 			// Automatic NUMA balancing hides pages from move_pages until they

@@ -1,10 +1,12 @@
 package pages
 
 import (
+	"os/exec"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 const maps = `55d0c0000000-55d0c0100000 r-xp 00000000 fe:01 1234 /usr/lib/postgresql/15/bin/postgres
@@ -41,12 +43,21 @@ func TestAProcessThatEndedIsNoError(t *testing.T) {
 	left, err := Shared(t.TempDir(), []int{1}, 0)
 	require.NoError(t, err)
 	require.Zero(t, left)
-	require.NoError(t, Private([]int{1 << 30}, []int{0}, []int{0}))
+	require.NoError(t, Private("/proc", []int{1 << 30}, []int{0}, []int{0}))
+}
+
+func TestAProcessThatIsEndingIsNoError(t *testing.T) {
+	cmd := exec.Command("/bin/true")
+	require.NoError(t, cmd.Start())
+	// Dead, and not yet waited for: the state in which its memory is gone.
+	require.NoError(t, unix.Waitid(unix.P_PID, cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil))
+	require.NoError(t, Private("/proc", []int{cmd.Process.Pid}, []int{0}, []int{0}))
+	require.NoError(t, cmd.Wait())
 }
 
 func TestNodesOutOfRangeAreRefused(t *testing.T) {
-	require.ErrorContains(t, Private(nil, []int{-1}, []int{0}), "-1")
-	require.ErrorContains(t, Private(nil, []int{0}, []int{maxNodes}), "1024")
+	require.ErrorContains(t, Private("/proc", nil, []int{-1}, []int{0}), "-1")
+	require.ErrorContains(t, Private("/proc", nil, []int{0}, []int{maxNodes}), "1024")
 }
 
 func FuzzParseMaps(f *testing.F) {

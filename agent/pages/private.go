@@ -1,8 +1,12 @@
 package pages
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -31,8 +35,9 @@ func newMask(nodes []int) (*nodemask, error) {
 // before Linux 5.16, and for processes started into their cgroup by clone3,
 // for which cpuset_attach (kernel/cgroup/cpuset.c) never noted where they were.
 //
-// A process that ended is no error; pages that cannot move now stay.
-func Private(pids, from, to []int) error {
+// A process that ended, or is about to and has no memory any more, is no error;
+// pages that cannot move now stay.
+func Private(procRoot string, pids, from, to []int) error {
 	old, err := newMask(from)
 	if err != nil {
 		return err
@@ -47,9 +52,21 @@ func Private(pids, from, to []int) error {
 		// mm/mempolicy.c).
 		_, _, errno := unix.Syscall6(unix.SYS_MIGRATE_PAGES, uintptr(pid), maxNodes+1,
 			uintptr(unsafe.Pointer(old)), uintptr(unsafe.Pointer(fresh)), 0, 0)
-		if errno != 0 && errno != unix.ESRCH {
+		switch {
+		case errno == 0, errno == unix.ESRCH:
+		// EINVAL stands for a process whose address space is gone, too
+		// (kernel_migrate_pages in mm/mempolicy.c).
+		case errno == unix.EINVAL && ended(procRoot, pid):
+		default:
 			errs = append(errs, fmt.Errorf("migrate pages of process %d: %w", pid, errno))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// ended says whether the process is gone or has no address space left: its size
+// in /proc/PID/statm is 0.
+func ended(procRoot string, pid int) bool {
+	b, err := os.ReadFile(filepath.Join(procRoot, strconv.Itoa(pid), "statm"))
+	return gone(err) || bytes.HasPrefix(b, []byte("0 "))
 }
