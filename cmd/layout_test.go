@@ -39,6 +39,7 @@ var arrows = map[string][]string{
 	"bpf/kerneltest":          {"bpf/kerneltest/dbserver"},
 	"bpf/kerneltest/dbserver": {},
 	"chaos":                   {"agent/change", "agent/state"},
+	"controller/v1alpha1":     {},
 	"exporter":                {"agent/state"},
 	"numa":                    {},
 	"cmd":                     {},

@@ -82,6 +82,34 @@ type Instance struct {
 	// HostLink is the index in the host of the interface whose peer is the
 	// instance's own (a veth); 0 where there is none.
 	HostLink int `json:"hostLink,omitempty"`
+	// PodUID and ContainerID are Kubernetes' own, empty elsewhere.
+	PodUID      string `json:"podUid,omitempty"`
+	ContainerID string `json:"containerId,omitempty"`
+	// Declared is what a policy says of the instance; nil where none does.
+	Declared *Declared `json:"declared,omitempty"`
+}
+
+// Placements a policy may want.
+const (
+	NUMANone       = "none"
+	NUMASingleNode = "single-node"
+)
+
+// Declared is one pod that a policy declares to be an instance.
+type Declared struct {
+	Namespace string `json:"namespace"`
+	Pod       string `json:"pod"`
+	PodUID    string `json:"podUid"`
+	// Container runs the server; found by its listening server when empty.
+	Container string `json:"container,omitempty"`
+	Engine    Engine `json:"engine"`
+	// Cluster is the database cluster, Role "primary", "replica" or empty.
+	Cluster string `json:"cluster,omitempty"`
+	Role    string `json:"role,omitempty"`
+	// Policy is the resource that declares it, "namespace/name".
+	Policy string `json:"policy"`
+	// NUMA is where it is to be: NUMANone or NUMASingleNode.
+	NUMA string `json:"numa"`
 }
 
 // Resources is what an instance may use and uses, read from the kernel.
@@ -144,6 +172,9 @@ type InstanceStatus struct {
 	Resources  Resources   `json:"resources"`
 	Placement  *Placement  `json:"placement,omitempty"`
 	Operations []Operation `json:"operations,omitempty"`
+	// PlacementErr says why it is not where its policy wants it; empty when it
+	// is, and where no policy wants anything.
+	PlacementErr string `json:"placementError,omitempty"`
 	// Err says why Resources could not be read; empty when they were.
 	Err string `json:"error,omitempty"`
 }
@@ -188,12 +219,20 @@ type Fault struct {
 	Phase    Phase             `json:"phase"`
 	// Ended is when the undo was verified.
 	Ended time.Time `json:"ended,omitzero"`
-	// Reason says why it ended: "deadline", "stopped", "recovered".
+	// Reason says why it ended: "deadline", "stopped", "lease", "recovered",
+	// "agent stopped".
 	Reason string `json:"reason,omitempty"`
 	// Hits is how often the kernel applied the fault (packets, calls).
 	Hits uint64 `json:"hits"`
 	// Err is the last thing that went wrong.
 	Err string `json:"error,omitempty"`
+	// LeaseUntil is when the fault ends unless whoever asked for it asks again;
+	// zero for one that goes on to its deadline.
+	LeaseUntil time.Time `json:"leaseUntil,omitzero"`
+	// Verified says that after the end everything was read again, and Residue
+	// lists what still differed from before the fault.
+	Verified bool     `json:"verified,omitempty"`
+	Residue  []string `json:"residue,omitempty"`
 }
 
 // Capability is one thing this node can or cannot do, found by firing it.
@@ -241,7 +280,14 @@ type Snapshot struct {
 	UnknownListeners int `json:"unknownListeners"`
 	// Unresolved lists what looked like an instance and could not be resolved
 	// exactly, each with its reason; nothing is done to it.
-	Unresolved   []string     `json:"unresolved,omitempty"`
+	Unresolved []string `json:"unresolved,omitempty"`
+	// PolicyDigest names the declarations in force; empty before the first.
+	PolicyDigest string `json:"policyDigest,omitempty"`
+	// Epoch is the highest fencing epoch seen of a controller.
+	Epoch uint64 `json:"epoch,omitempty"`
+	// LimitsWriter is who writes the limits of pods: "kubelet" or "agent"; empty
+	// while that is not known.
+	LimitsWriter string       `json:"limitsWriter,omitempty"`
 	Faults       []Fault      `json:"faults,omitempty"`
 	Capabilities []Capability `json:"capabilities"`
 	Collectors   []Collector  `json:"collectors"`

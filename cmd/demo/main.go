@@ -37,14 +37,16 @@ func run() int {
 		}
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "demo:", err)
 		if d != nil && d.agent != nil {
-			fmt.Fprintln(os.Stderr, d.agent.log())
+			fmt.Println(d.agent.log())
 		}
+		// Last, and in the same stream as the rest: whoever sees but the end of a
+		// long output sees why.
+		fmt.Println("demo:", err)
 		return 1
 	}
 	if !d.figures.OK() {
-		fmt.Fprintln(os.Stderr, "demo: some checks failed")
+		fmt.Println("demo: some checks failed")
 		return 1
 	}
 	fmt.Println("\nall checks passed")

@@ -1,0 +1,185 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+)
+
+// Engine is a database engine, by the name the agent uses for it.
+// +kubebuilder:validation:Enum=postgresql;mysql;mariadb;redis
+type Engine string
+
+// NUMAPolicy says where an instance's CPUs and memory are to be.
+// +kubebuilder:validation:Enum=None;SingleNode
+type NUMAPolicy string
+
+// Placement policies.
+const (
+	// NUMANone leaves an instance where it is.
+	NUMANone NUMAPolicy = "None"
+	// NUMASingleNode confines an instance to one NUMA node.
+	NUMASingleNode NUMAPolicy = "SingleNode"
+)
+
+// Conditions of a DatabasePolicy.
+const (
+	// PolicyAccepted is true when the policy can be followed.
+	PolicyAccepted = "Accepted"
+	// PolicyApplied is true when every matched pod is an instance with its agent.
+	PolicyApplied = "Applied"
+)
+
+// DatabasePolicy declares pods of its namespace to be instances of one database
+// engine, and says what may be done to them.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:shortName=dbp,categories=mooring
+// +kubebuilder:printcolumn:name="Engine",type=string,JSONPath=`.spec.engine`
+// +kubebuilder:printcolumn:name="Matched",type=integer,JSONPath=`.status.matched`
+// +kubebuilder:printcolumn:name="Ready",type=integer,JSONPath=`.status.ready`
+// +kubebuilder:printcolumn:name="Applied",type=string,JSONPath=`.status.conditions[?(@.type=="Applied")].status`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type DatabasePolicy struct {
+	metav1.TypeMeta `json:",inline"`
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// +required
+	Spec DatabasePolicySpec `json:"spec"`
+	// +optional
+	Status DatabasePolicyStatus `json:"status,omitempty"`
+}
+
+// DatabasePolicySpec says which pods, what they run, and what may be done.
+type DatabasePolicySpec struct {
+	// selector matches the pods, by label, in the policy's own namespace. An
+	// empty selector matches nothing.
+	// +required
+	Selector metav1.LabelSelector `json:"selector"`
+	// engine is what the pods run.
+	// +required
+	Engine Engine `json:"engine"`
+	// container is the container that runs the server; where it is not given, it
+	// is the one container in which a server of the engine listens.
+	// +optional
+	// +kubebuilder:validation:MaxLength=63
+	Container string `json:"container,omitempty"`
+	// clusterLabel is the key of the pod label whose value names the database
+	// cluster an instance belongs to. Without it all matched pods are one cluster.
+	// +optional
+	// +kubebuilder:validation:MaxLength=317
+	ClusterLabel string `json:"clusterLabel,omitempty"`
+	// role says how to tell the primary from its replicas.
+	// +optional
+	Role *RoleSource `json:"role,omitempty"`
+	// numa is where the instances' CPUs and memory are to be.
+	// +optional
+	// +kubebuilder:default=None
+	NUMA NUMAPolicy `json:"numa,omitempty"`
+	// chaos says what experiments may do to the instances; nothing without it.
+	// +optional
+	Chaos ChaosLimits `json:"chaos,omitempty"`
+}
+
+// RoleSource finds an instance's role in a pod label that the database's own
+// operator keeps up to date.
+type RoleSource struct {
+	// label is the key of the pod label.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=317
+	Label string `json:"label"`
+	// primaryValues are the values that mean primary.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=8
+	// +kubebuilder:default={"primary","master","leader"}
+	PrimaryValues []string `json:"primaryValues,omitempty"`
+	// replicaValues are the values that mean replica.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=8
+	// +kubebuilder:default={"replica","standby","secondary","slave","follower"}
+	ReplicaValues []string `json:"replicaValues,omitempty"`
+}
+
+// ChaosLimits says what experiments may do.
+type ChaosLimits struct {
+	// allow lets experiments break the instances.
+	// +optional
+	Allow bool `json:"allow,omitempty"`
+	// maxAffected is how many instances of one cluster may be broken at a time, by
+	// all experiments together, as a number or a percentage rounded down. Where it
+	// is not given, it is less than half of the cluster.
+	// +optional
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:XValidation:rule="type(self) == int ? self >= 1 : self.matches('^([1-9]|[1-9][0-9]|100)%$')",message="must be a number from 1 or a percentage such as 50%"
+	MaxAffected *intstr.IntOrString `json:"maxAffected,omitempty"`
+	// maxDuration is the longest experiment allowed.
+	// +optional
+	// +kubebuilder:default="10m"
+	MaxDuration metav1.Duration `json:"maxDuration,omitempty"`
+}
+
+// DatabasePolicyStatus is what the policy's pods are found to be.
+type DatabasePolicyStatus struct {
+	// observedGeneration is the generation of the spec this status is about.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// matched is how many pods the selector matches.
+	// +optional
+	Matched int32 `json:"matched"`
+	// ready is how many of them their node's agent has found to be instances and
+	// has brought to where the policy wants them.
+	// +optional
+	Ready int32 `json:"ready"`
+	// instances lists the matched pods, at most 128; agents and metrics have all.
+	// +optional
+	// +listType=map
+	// +listMapKey=pod
+	// +kubebuilder:validation:MaxItems=128
+	Instances []InstanceStatus `json:"instances,omitempty"`
+	// conditions are Accepted and Applied.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=8
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// InstanceStatus is one matched pod.
+type InstanceStatus struct {
+	// pod is its name.
+	Pod string `json:"pod"`
+	// node is where it runs; empty before it is scheduled.
+	// +optional
+	Node string `json:"node,omitempty"`
+	// container runs the server.
+	// +optional
+	Container string `json:"container,omitempty"`
+	// cluster it belongs to.
+	// +optional
+	Cluster string `json:"cluster,omitempty"`
+	// role in that cluster; empty where it is unknown.
+	// +optional
+	Role string `json:"role,omitempty"`
+	// numaNode is the one NUMA node it is confined to, by the kernel's word.
+	// +optional
+	NUMANode *int32 `json:"numaNode,omitempty"`
+	// ready says that the agent knows it and that it is where the policy wants it.
+	Ready bool `json:"ready"`
+	// message says what is missing.
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	Message string `json:"message,omitempty"`
+}
+
+// DatabasePolicyList is a list of policies.
+//
+// +kubebuilder:object:root=true
+type DatabasePolicyList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []DatabasePolicy `json:"items"`
+}
