@@ -13,12 +13,14 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mooring-dev/mooring/agent/agentpb"
 	"github.com/mooring-dev/mooring/agent/cgroup"
 	"github.com/mooring-dev/mooring/agent/change"
 	"github.com/mooring-dev/mooring/agent/journal"
 	"github.com/mooring-dev/mooring/agent/pods"
 	"github.com/mooring-dev/mooring/agent/state"
 	"github.com/mooring-dev/mooring/bpf"
+	"github.com/mooring-dev/mooring/numa"
 )
 
 // Agent is one node's agent. Use New, then Run.
@@ -30,6 +32,10 @@ type Agent struct {
 	cgroups *cgroup.FS
 	journal *journal.Journal
 	source  pods.Source
+	// pods follows what is declared of pods, and api watches the API server;
+	// both are nil without Kubernetes.
+	pods podSource
+	api  apiServer
 	// background are the services the sources need, such as an informer.
 	background []Service
 
@@ -38,17 +44,23 @@ type Agent struct {
 	// looks asks for a tick out of turn; the channel sent is closed after it.
 	looks chan chan struct{}
 
-	// settings serialises placement and size.
+	// settings serialises placement and size, and guards settled.
 	settings sync.Mutex
 	settle   *change.Executor
+	// settled says that nothing is placed or sized any more, as the agent ends.
+	settled bool
 	// unsettled says of interrupted settings what keeps them from being undone.
 	unsettledMu sync.Mutex
 	unsettled   map[string]string
 
+	// boot is the clock of deadlines and leases, CLOCK_BOOTTIME.
+	boot  func() time.Duration
+	fence *fence
+
 	// faultMu guards faults and serialises their beginning and end.
 	faultMu sync.Mutex
 	faults  map[string]*fault
-	// closing is written under both locks and read under either.
+	// closing says that no fault begins any more. Guarded by faultMu.
 	closing bool
 	breaker *change.Executor
 	net     *netHandler
@@ -56,6 +68,9 @@ type Agent struct {
 
 	statements *bpf.Statements
 	probe      state.Probe
+
+	desired desired
+	holder  holder
 
 	capabilities []state.Capability
 	damage       string
@@ -90,10 +105,16 @@ func New(cfg Config, log *slog.Logger) (*Agent, error) {
 		looks:     make(chan chan struct{}),
 		faults:    map[string]*fault{},
 		unsettled: map[string]string{},
+		boot:      bpf.BootTime,
+		fence:     openFence(cfg.StateDir, bpf.BootTime),
 		net:       &netHandler{},
 		io:        &ioHandler{},
 		damage:    j.Damage(),
 		probe:     state.Probe{Mode: "off", Detail: "not started"},
+	}
+	a.holder.held = map[string]*held{}
+	a.holder.place = func(ctx context.Context, id string, node *int) (*Outcome, error) {
+		return a.Place(ctx, id, numa.SingleNode, node, false, false)
 	}
 	handlers := map[change.Class]change.Handler{
 		change.File:   &cgroup.Files{},
@@ -106,12 +127,16 @@ func New(cfg Config, log *slog.Logger) (*Agent, error) {
 	if a.damage != "" {
 		log.Error("journal was damaged", "component", "journal", "err", a.damage)
 	}
+	if d := a.fence.Damage(); d != "" {
+		log.Error("record of epochs damaged", "component", "agent", "err", d)
+	}
 	if err := a.recover(); err != nil {
 		log.Error("recovery is incomplete", "component", "agent", "err", err)
 	}
 	if err := a.sources(); err != nil {
 		return nil, errors.Join(err, j.Close())
 	}
+	a.loadPolicy()
 	return a, nil
 }
 
@@ -135,7 +160,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	wg.Go(func() { a.renewLeases(ctx, a.net.Renew) })
 	wg.Go(func() { a.renewLeases(ctx, a.io.Renew) })
+	wg.Go(func() { a.followDesired(ctx) })
 	a.loop(ctx)
+	// Before anything else is waited for: moving a database's memory may take
+	// longer than this process is given to end.
+	a.stopFaults()
 	wg.Wait()
 	return nil
 }
@@ -174,16 +203,22 @@ func (a *Agent) Look(ctx context.Context) {
 	}
 }
 
-// Close waits for what is being applied, refuses what comes after, ends active
-// faults and releases what New and Run opened. Run calls it; it is for a caller
-// that never got to Run.
-func (a *Agent) Close() {
-	a.settings.Lock()
+// stopFaults refuses new faults and ends those that are active.
+func (a *Agent) stopFaults() {
 	a.faultMu.Lock()
 	a.closing = true
 	a.faultMu.Unlock()
-	a.settings.Unlock()
 	a.endAll("agent stopped")
+}
+
+// Close ends active faults, waits for what is being applied, refuses what comes
+// after and releases what New and Run opened. Run calls it; it is for a caller
+// that never got to Run.
+func (a *Agent) Close() {
+	a.stopFaults()
+	a.settings.Lock()
+	a.settled = true
+	a.settings.Unlock()
 	if a.statements != nil {
 		if err := a.statements.Close(); err != nil {
 			a.log.Warn("statement probe not closed", "component", "agent", "err", err)
@@ -199,6 +234,9 @@ func (a *Agent) Close() {
 // Snapshot returns the newest snapshot, nil before the first tick. It never
 // blocks; the result is read only.
 func (a *Agent) Snapshot() *state.Snapshot { return a.snapshot.Load() }
+
+// Protocol is the version of the protocol spoken with callers.
+func (a *Agent) Protocol() int { return agentpb.Version }
 
 // ClassicBounds are the upper bounds of state.Operation.Classic.
 func (a *Agent) ClassicBounds() []time.Duration { return bpf.ClassicBounds() }

@@ -133,11 +133,11 @@ func TestBadRequestsChangeNothingAndSayWhy(t *testing.T) {
 		if s.UID == "" {
 			s.UID = "f1"
 		}
-		_, _, err := a.StartFault(ctx, s, time.Time{}, false)
+		_, _, err := a.StartFault(ctx, s, FaultOptions{})
 		return err
 	}
 	resize := func(ref string, cpu, mem *int64) error {
-		_, err := a.Resize(ctx, ref, cgroup.Size{CPUMillicores: cpu, MemoryBytes: mem}, false, false)
+		_, err := a.Resize(ctx, ref, cgroup.Size{CPUMillicores: cpu, MemoryBytes: mem}, ResizeOptions{})
 		return err
 	}
 	pin := func(ref, policy string, node *int) error {
@@ -190,7 +190,7 @@ func TestASecondFaultOfTheSameFamilyIsRefused(t *testing.T) {
 	in := f.instance(t, "/db/orders", "orders")
 	a := f.agent(t)
 	a.faults["first"] = &fault{Fault: state.Fault{UID: "first", Kind: "freeze", Instance: in.ID, Phase: state.FaultActive, Deadline: time.Now().Add(time.Minute)}}
-	_, _, err := a.StartFault(t.Context(), chaos.Spec{UID: "second", Kind: "freeze", Instance: "orders", Duration: time.Second}, time.Time{}, false)
+	_, _, err := a.StartFault(t.Context(), chaos.Spec{UID: "second", Kind: "freeze", Instance: "orders", Duration: time.Second}, FaultOptions{})
 	require.ErrorIs(t, err, ErrRefused)
 	require.ErrorContains(t, err, "first")
 	delete(a.faults, "first")
@@ -200,7 +200,7 @@ func TestAFaultThatCameTooLateIsRefused(t *testing.T) {
 	f := newFixture(t)
 	f.instance(t, "/db/orders", "orders")
 	a := f.agent(t)
-	_, _, err := a.StartFault(t.Context(), chaos.Spec{UID: "late", Kind: "freeze", Instance: "orders", Duration: time.Second}, time.Now().Add(-time.Minute), false)
+	_, _, err := a.StartFault(t.Context(), chaos.Spec{UID: "late", Kind: "freeze", Instance: "orders", Duration: time.Second}, FaultOptions{NotAfter: time.Now().Add(-time.Minute)})
 	require.ErrorIs(t, err, ErrRefused)
 	require.ErrorContains(t, err, "has passed")
 }
@@ -214,7 +214,7 @@ func TestAMissingCapabilityIsRefusedWithItsReason(t *testing.T) {
 	_, err := a.Place(t.Context(), "orders", "", nil, false, false)
 	require.ErrorIs(t, err, ErrRefused)
 	require.ErrorContains(t, err, "cpuset is not delegated")
-	_, err = a.Resize(t.Context(), "orders", cgroup.Size{CPUMillicores: pointer(int64(1000))}, false, false)
+	_, err = a.Resize(t.Context(), "orders", cgroup.Size{CPUMillicores: pointer(int64(1000))}, ResizeOptions{})
 	require.ErrorContains(t, err, "not probed")
 }
 
@@ -223,14 +223,14 @@ func TestADryRunShowsTheChangesAndMakesNone(t *testing.T) {
 	f.instance(t, "/db/orders", "orders")
 	a := f.agent(t)
 	before := f.content(t)
-	out, err := a.Resize(t.Context(), "orders", cgroup.Size{CPUMillicores: pointer(int64(1000)), MemoryBytes: pointer(int64(2) << 30)}, false, true)
+	out, err := a.Resize(t.Context(), "orders", cgroup.Size{CPUMillicores: pointer(int64(1000)), MemoryBytes: pointer(int64(2) << 30)}, ResizeOptions{DryRun: true})
 	require.NoError(t, err)
 	require.Len(t, out.Changes, 2)
 	require.Contains(t, strings.Join(out.Changes, "\n"), "50000 100000")
 	out, err = a.Place(t.Context(), "orders", "", pointer(1), false, true)
 	require.NoError(t, err)
 	require.Contains(t, strings.Join(out.Changes, "\n"), "cpuset.mems")
-	_, lines, err := a.StartFault(t.Context(), chaos.Spec{UID: "dry", Kind: "freeze", Instance: "orders", Duration: time.Second}, time.Time{}, true)
+	_, lines, err := a.StartFault(t.Context(), chaos.Spec{UID: "dry", Kind: "freeze", Instance: "orders", Duration: time.Second}, FaultOptions{DryRun: true})
 	require.NoError(t, err)
 	require.Len(t, lines, 1)
 	require.Empty(t, a.Snapshot().Faults)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -52,14 +53,17 @@ func (a *Agent) tick(ctx context.Context) {
 		Capabilities: a.capabilities,
 		Journal:      a.damage,
 		Probe:        a.probe,
+		PolicyDigest: a.policyDigest(),
+		Epoch:        a.fence.Highest(),
 	}
 	c.timed("instances", func() error { return a.discover(ctx) })
 	next.UnknownListeners = c.found.UnknownListeners
-	next.Unresolved = append(a.unsettledNotes(), c.found.Unresolved...)
+	next.Unresolved = slices.Concat(a.unsettledNotes(), a.desiredNotes(), c.found.Unresolved)
 	c.timed("topology", func() error { return a.topology(next) })
 	c.timed("resources", func() error { return a.resources(next) })
 	c.timed("statements", func() error { return a.readStatements(next) })
 	c.timed("faults", func() error { return a.readFaults(next) })
+	a.readKubernetes(next)
 	next.Collectors = c.runs
 	next.Time = time.Now()
 	a.snapshot.Store(next)
@@ -70,7 +74,8 @@ func (a *Agent) tick(ctx context.Context) {
 // probe about them. A failing source keeps the instances found before.
 func (a *Agent) discover(ctx context.Context) error {
 	c := &a.collector
-	if time.Since(c.discovered) < a.cfg.Discover && !c.discovered.IsZero() {
+	changed := a.desired.changed.Swap(false)
+	if time.Since(c.discovered) < a.cfg.Discover && !c.discovered.IsZero() && !changed {
 		return nil
 	}
 	found, err := a.source.Instances(ctx)
@@ -159,6 +164,7 @@ func (a *Agent) resources(next *state.Snapshot) error {
 		s := state.InstanceStatus{Instance: in}
 		if in.Cgroup.Shared != "" {
 			// Its figures would be somebody else's too.
+			s.PlacementErr = a.placementErr(next.Nodes, &s)
 			next.Instances = append(next.Instances, s)
 			continue
 		}
@@ -170,6 +176,7 @@ func (a *Agent) resources(next *state.Snapshot) error {
 			s.Resources = stat
 			s.Placement = placement(next.Nodes, stat.MemoryNodes)
 		}
+		s.PlacementErr = a.placementErr(next.Nodes, &s)
 		next.Instances = append(next.Instances, s)
 	}
 	return errors.Join(errs...)
@@ -218,6 +225,19 @@ func placement(nodes []state.Node, mems string) *state.Placement {
 		return nil
 	}
 	return &state.Placement{Policy: "single-node", Node: n}
+}
+
+// readKubernetes says who writes limits and how the API server and the list of
+// pods fare. Both are asked in the background; nothing is waited for here.
+func (a *Agent) readKubernetes(next *state.Snapshot) {
+	if a.api == nil {
+		return
+	}
+	next.LimitsWriter = a.limitsWriter()
+	r := a.api.Reachability()
+	a.collector.runs = append(a.collector.runs,
+		state.Collector{Name: state.CollectorAPIServer, Duration: r.Took, Err: oneLine(r.Err)},
+		state.Collector{Name: state.CollectorPods, Err: oneLine(a.pods.Synced())})
 }
 
 // readStatements copies the kernel's histograms into the snapshot.

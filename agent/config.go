@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,6 +19,13 @@ type Config struct {
 	StateDir string
 	// Socket is the path of the unix socket on which gRPC is served.
 	Socket string
+	// Listen is the TCP address on which controllers are served over mutual
+	// TLS; none when empty.
+	Listen string
+	// TLSDir holds tls.crt, tls.key and ca.crt for Listen.
+	TLSDir string
+	// ControllerName is the DNS name that a controller's certificate must carry.
+	ControllerName string
 	// MetricsAddress is the TCP address of /metrics.
 	MetricsAddress string
 	// Kubernetes also looks for instances among this node's pods.
@@ -47,6 +55,8 @@ func Default() Config {
 		StateDir:       "/var/lib/mooring",
 		Socket:         "/run/mooring/agent.sock",
 		MetricsAddress: "127.0.0.1:9750",
+		TLSDir:         "/etc/mooring/tls",
+		ControllerName: "mooring-controller",
 		Probe:          "auto",
 		ProcRoot:       "/proc",
 		SysRoot:        "/sys",
@@ -64,12 +74,18 @@ func (c Config) Validate() error {
 		errs = append(errs, errors.New("node name is empty: set --node"))
 	}
 	for _, p := range []struct{ flag, path string }{
-		{"--state-dir", c.StateDir}, {"--socket", c.Socket},
+		{"--state-dir", c.StateDir}, {"--socket", c.Socket}, {"--tls-dir", c.TLSDir},
 		{"--proc-root", c.ProcRoot}, {"--sys-root", c.SysRoot}, {"--cgroup-root", c.CgroupRoot},
 	} {
 		if !filepath.IsAbs(p.path) {
 			errs = append(errs, fmt.Errorf("%s %q is not an absolute path", p.flag, p.path))
 		}
+	}
+	if _, _, err := net.SplitHostPort(c.Listen); c.Listen != "" && err != nil {
+		errs = append(errs, fmt.Errorf("--listen %q is not host:port or :port", c.Listen))
+	}
+	if c.ControllerName == "" {
+		errs = append(errs, errors.New("--controller-name is empty: without it any certificate of the same authority would do"))
 	}
 	if modes := []string{"auto", "fentry", "tracepoint", "off"}; !slices.Contains(modes, c.Probe) {
 		errs = append(errs, fmt.Errorf("--probe %q is none of %v", c.Probe, modes))

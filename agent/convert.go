@@ -2,6 +2,8 @@ package agent
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,6 +24,9 @@ func snapshotToPB(s *state.Snapshot) *agentpb.StatusReply {
 		Unresolved:       s.Unresolved,
 		Probe:            &agentpb.Probe{Mode: s.Probe.Mode, Detail: s.Probe.Detail, Lost: s.Probe.Lost},
 		Journal:          s.Journal,
+		PolicyDigest:     s.PolicyDigest,
+		Epoch:            s.Epoch,
+		LimitsWriter:     s.LimitsWriter,
 	}
 	for i := range s.Instances {
 		r.Instances = append(r.Instances, instanceToPB(&s.Instances[i]))
@@ -53,6 +58,10 @@ func instanceToPB(s *state.InstanceStatus) *agentpb.Instance {
 		MainPid: int32(s.MainPID), Processes: int32(len(s.PIDs)),
 		DataDir: s.DataDir, DataDevice: s.DataDevice.String(), HostNetwork: s.HostNetwork,
 		Resources: resourcesToPB(s.Resources), Error: s.Err,
+		PodUid: s.PodUID, ContainerId: s.ContainerID, PlacementError: s.PlacementErr,
+	}
+	if d := s.Declared; d != nil {
+		r.Cluster, r.Role, r.Policy, r.Numa = d.Cluster, d.Role, d.Policy, d.NUMA
 	}
 	for _, p := range s.Ports {
 		r.Ports = append(r.Ports, uint32(p))
@@ -87,7 +96,51 @@ func faultToPB(f state.Fault) *agentpb.Fault {
 		Uid: f.UID, Kind: f.Kind, Instance: f.Instance, Params: f.Params,
 		Started: timeToPB(f.Started), Deadline: timeToPB(f.Deadline), Ended: timeToPB(f.Ended),
 		Phase: string(f.Phase), Reason: f.Reason, Hits: f.Hits, Error: f.Err,
+		Verified: f.Verified, Residue: f.Residue, LeaseUntil: timeToPB(f.LeaseUntil),
 	}
+}
+
+// declaredOf reads a policy strictly: what this version does not know is
+// refused and not left out, for an instance would then be treated as another
+// one. SetPolicy checks the rest.
+func declaredOf(p *agentpb.Policy, version string) ([]state.Declared, error) {
+	engines := []state.Engine{state.PostgreSQL, state.MySQL, state.MariaDB, state.Redis}
+	out := make([]state.Declared, 0, len(p.GetInstances()))
+	var errs []error
+	for _, in := range p.GetInstances() {
+		d := state.Declared{
+			Namespace: in.GetNamespace(), Pod: in.GetPod(), PodUID: in.GetPodUid(), Container: in.GetContainer(),
+			Engine: state.Engine(in.GetEngine()), Cluster: in.GetCluster(), Role: in.GetRole(), Policy: in.GetPolicy(), NUMA: in.GetNuma(),
+		}
+		pod := d.Namespace + "/" + d.Pod
+		if !slices.Contains(engines, d.Engine) {
+			errs = append(errs, fmt.Errorf("pod %q: engine %q is unknown to agent %s, which knows %v", pod, d.Engine, version, engines))
+		}
+		if roles := []string{"primary", "replica", ""}; !slices.Contains(roles, d.Role) {
+			errs = append(errs, fmt.Errorf("pod %q: role %q is unknown to agent %s, which knows %q", pod, d.Role, version, roles))
+		}
+		if placements := []string{state.NUMANone, state.NUMASingleNode}; !slices.Contains(placements, d.NUMA) {
+			errs = append(errs, fmt.Errorf("pod %q: NUMA placement %q is unknown to agent %s, which knows %q", pod, d.NUMA, version, placements))
+		}
+		out = append(out, d)
+	}
+	return out, errors.Join(errs...)
+}
+
+// checkTimes refuses durations and times that no conversion can hold; absent
+// ones are for StartFault to judge.
+func checkTimes(d *agentpb.FaultSpec) error {
+	var errs []error
+	if d.Duration != nil && d.Duration.CheckValid() != nil {
+		errs = append(errs, fmt.Errorf("duration %v cannot be", d.Duration))
+	}
+	if d.Lease != nil && d.Lease.CheckValid() != nil {
+		errs = append(errs, fmt.Errorf("lease %v cannot be", d.Lease))
+	}
+	if d.NotAfter != nil && d.NotAfter.CheckValid() != nil {
+		errs = append(errs, fmt.Errorf("time %v cannot be", d.NotAfter))
+	}
+	return errors.Join(errs...)
 }
 
 // outcomeToPB returns nil for nil, beside an error.

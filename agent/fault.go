@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -29,17 +28,36 @@ const (
 // fault is a fault with what is needed to end it.
 type fault struct {
 	state.Fault
-	// asked is the request as it came; empty for a fault found in the journal.
-	asked chaos.Spec
-	op    *change.Operation
-	// timer ends the fault at its deadline; nil when it has ended.
+	asked asked
+	// op is nil for one that had ended before this process began.
+	op *change.Operation
+	// before is what op may touch, as it was.
+	before baseline
+	// leaseUntil is CLOCK_BOOTTIME; 0 where asked.Lease is.
+	leaseUntil time.Duration
+	// timer has the fault looked at next; nil when it has ended.
 	timer *time.Timer
 }
 
-// StartFault begins a fault, or returns what came of it when this uid is
-// known. notAfter may be zero. It blocks until the fault was read back.
-func (a *Agent) StartFault(ctx context.Context, spec chaos.Spec, notAfter time.Time, dryRun bool) (*state.Fault, []string, error) {
-	if err := validUID(spec.UID); err != nil {
+// FaultOptions is how a fault is to be begun.
+type FaultOptions struct {
+	// NotAfter is the wall clock time at which it is over in any case, so that
+	// a request that was held up begins nothing old. Zero is none.
+	NotAfter time.Time
+	// Lease ends the fault when StartFault was not called again for so long; 0
+	// lets it go on to its deadline.
+	Lease time.Duration
+	// DryRun plans and checks everything and changes nothing.
+	DryRun bool
+	// PodUID, where it is not empty, must be that of the instance's pod.
+	PodUID string
+}
+
+// StartFault begins a fault, or returns what came of it when this uid is known;
+// asking again for one that is active renews its lease. It blocks until the
+// fault was read back.
+func (a *Agent) StartFault(ctx context.Context, spec chaos.Spec, o FaultOptions) (*state.Fault, []string, error) {
+	if err := errors.Join(validUID(spec.UID), validLease(o.Lease)); err != nil {
 		return nil, nil, invalid(err)
 	}
 	a.faultMu.Lock()
@@ -48,29 +66,48 @@ func (a *Agent) StartFault(ctx context.Context, spec chaos.Spec, notAfter time.T
 		return nil, nil, errClosing
 	}
 	if f, ok := a.faults[spec.UID]; ok {
-		return a.known(f, spec)
+		return a.known(f, spec, o)
 	}
 	if err := chaos.Validate(spec); err != nil {
 		return nil, nil, invalid(err)
 	}
-	asked := spec
-	snap, in, err := a.target(spec.Instance)
+	f, err := a.plan(spec, o)
 	if err != nil {
 		return nil, nil, err
 	}
+	if err := a.breaker.Prepare(f.op); err != nil {
+		return nil, nil, refused(fmt.Errorf("prepare %s on %q: %w", f.Kind, f.Instance, err))
+	}
+	if !o.DryRun {
+		if err := a.begin(ctx, f); err != nil {
+			return nil, nil, err
+		}
+	}
+	out := f.Fault
+	return &out, lines(f.op.Changes), nil
+}
+
+// plan resolves the target and says what the fault comes down to there. The
+// caller holds faultMu.
+func (a *Agent) plan(spec chaos.Spec, o FaultOptions) (*fault, error) {
+	asked := asked{Instance: spec.Instance, Duration: spec.Duration, NotAfter: o.NotAfter, Lease: o.Lease}
+	snap, in, err := a.target(spec.Instance, o.PodUID)
+	if err != nil {
+		return nil, err
+	}
 	spec.Instance = in.ID
 	now := time.Now()
-	if !notAfter.IsZero() && spec.Duration > 0 {
-		if left := notAfter.Sub(now); left <= 0 {
-			return nil, nil, refused(fmt.Errorf("fault %q was to be over by %s, which has passed", spec.UID, notAfter.Format(time.RFC3339)))
+	if !o.NotAfter.IsZero() {
+		if left := o.NotAfter.Sub(now); left <= 0 {
+			return nil, refused(fmt.Errorf("fault %q was to be over by %s, which has passed", spec.UID, o.NotAfter.Format(time.RFC3339)))
 		} else if left < spec.Duration {
 			spec.Duration = left
 		}
 	}
-	boot := bpf.BootTime()
+	boot := a.boot()
 	changes, err := chaos.Plan(spec, a.aim(snap, in), a.activeFaults(), snap.Capability, boot)
 	if err != nil {
-		return nil, nil, refused(err)
+		return nil, refused(err)
 	}
 	f := &fault{asked: asked, Fault: state.Fault{
 		UID: spec.UID, Kind: spec.Kind, Instance: in.ID, Params: maps.Clone(spec.Params),
@@ -80,19 +117,7 @@ func (a *Agent) StartFault(ctx context.Context, spec chaos.Spec, notAfter time.T
 		ID: spec.UID, Kind: "fault/" + spec.Kind, Instance: in.ID,
 		Changes: changes, Deadline: boot + spec.Duration, BootID: a.bootID,
 	}
-	if f.op.Meta, err = (meta{f.Fault}).encode(); err != nil {
-		return nil, nil, fmt.Errorf("encode fault: %w", err)
-	}
-	if err := a.breaker.Prepare(f.op); err != nil {
-		return nil, nil, refused(fmt.Errorf("prepare %s on %q: %w", spec.Kind, in.ID, err))
-	}
-	if !dryRun {
-		if err := a.begin(ctx, f); err != nil {
-			return nil, nil, err
-		}
-	}
-	out := f.Fault
-	return &out, lines(f.op.Changes), nil
+	return f, nil
 }
 
 // aim is what a plan has to know of its target. Where the freezer cannot be
@@ -113,31 +138,46 @@ func (a *Agent) aim(snap *state.Snapshot, in *state.InstanceStatus) chaos.Target
 }
 
 // known answers a request whose uid is already there: the same again is
-// idempotent, anything else is a mistake.
-func (a *Agent) known(f *fault, spec chaos.Spec) (*state.Fault, []string, error) {
+// idempotent and renews the lease, anything else is a mistake. The caller holds
+// faultMu.
+func (a *Agent) known(f *fault, spec chaos.Spec, o FaultOptions) (*state.Fault, []string, error) {
 	same := f.Kind == spec.Kind && (f.Instance == spec.Instance || f.asked.Instance == spec.Instance) && maps.Equal(f.Params, spec.Params)
-	if d := f.asked.Duration; d != 0 && d != spec.Duration {
-		same = false
-	}
-	if !same {
+	if !same || !f.asked.lasts(spec.Duration, o.NotAfter) {
 		return nil, nil, invalid(fmt.Errorf("uid %q is taken by %s on %q; choose another", f.UID, f.Kind, f.Instance))
+	}
+	if !o.DryRun {
+		if err := a.renew(f, o.Lease); err != nil {
+			return nil, nil, err
+		}
 	}
 	if f.Phase == state.FaultStuck || f.Reason == startFailed {
 		return nil, nil, fmt.Errorf("fault %q is %s (%s): %s", f.UID, f.Phase, f.Reason, f.Err)
 	}
 	out := f.Fault
+	if f.op == nil {
+		return &out, nil, nil
+	}
 	return &out, lines(f.op.Changes), nil
 }
 
-// begin arms the undo, then the fault. The caller holds faultMu.
+// begin notes how the target is, arms the undo, then the fault. The caller
+// holds faultMu.
 func (a *Agent) begin(ctx context.Context, f *fault) error {
+	if err := a.note(f); err != nil {
+		return err
+	}
+	a.lease(f, f.asked.Lease)
+	var err error
+	if f.op.Meta, err = f.meta(); err != nil {
+		return fmt.Errorf("encode fault: %w", err)
+	}
 	if err := a.arm(f); err != nil {
 		return err
 	}
 	uid := f.UID
 	// The executor looks at ctx before each change: past the deadline, when
 	// the undo may already have been and gone, nothing is applied.
-	ctx, cancel := context.WithTimeout(ctx, f.op.Deadline-bpf.BootTime())
+	ctx, cancel := context.WithTimeout(ctx, f.op.Deadline-a.boot())
 	defer cancel()
 	if err := a.breaker.Apply(ctx, f.op, true); err != nil {
 		err = fmt.Errorf("start %s on %q: %w", f.Kind, f.Instance, err)
@@ -151,9 +191,9 @@ func (a *Agent) begin(ctx context.Context, f *fault) error {
 		return errors.Join(err, keeper.Disarm(a.keeperDir(), uid))
 	}
 	a.faults[uid] = f
-	f.timer = time.AfterFunc(f.op.Deadline-bpf.BootTime(), func() { a.end(uid, "deadline") })
+	a.schedule(f)
 	for _, l := range lines(f.op.Changes) {
-		a.log.Info("fault applied", "component", "chaos", "uid", f.UID, "kind", f.Kind, "instance", f.Instance, "change", l, "duration", time.Until(f.Deadline))
+		a.log.Info("fault applied", "component", "chaos", "uid", f.UID, "kind", f.Kind, "instance", f.Instance, "change", l, "duration", time.Until(f.Deadline), "lease", f.asked.Lease)
 	}
 	a.forget()
 	return nil
@@ -165,7 +205,7 @@ func (a *Agent) arm(f *fault) error {
 		if c.Class != change.Freeze {
 			continue
 		}
-		duty := keeper.Duty{File: c.File.Path, CgroupID: c.File.CgroupID, Old: c.File.Old, Deadline: f.op.Deadline}
+		duty := keeper.Duty{File: c.File.Path, CgroupID: c.File.CgroupID, Old: c.File.Old, Deadline: f.keeperDeadline()}
 		if err := keeper.Arm(a.keeperDir(), a.cfg.CgroupRoot, f.UID, duty); err != nil {
 			return fmt.Errorf("arm the undo of %s on %q, nothing was changed: %w", f.Kind, f.Instance, err)
 		}
@@ -198,8 +238,14 @@ func (a *Agent) StopFault(uid string) (*state.Fault, error) {
 func (a *Agent) end(uid, reason string) {
 	a.faultMu.Lock()
 	defer a.faultMu.Unlock()
-	f, ok := a.faults[uid]
-	if !ok || f.Phase == state.FaultEnded {
+	if f, ok := a.faults[uid]; ok {
+		a.finish(f, reason)
+	}
+}
+
+// finish is end for one who holds faultMu.
+func (a *Agent) finish(f *fault, reason string) {
+	if f.Phase == state.FaultEnded {
 		return
 	}
 	if f.timer != nil {
@@ -208,6 +254,7 @@ func (a *Agent) end(uid, reason string) {
 	if hits, err := a.hits(f); err == nil {
 		f.Hits = hits
 	}
+	uid := f.UID
 	if err := a.breaker.Undo(f.op); err != nil {
 		f.Phase, f.Err = state.FaultStuck, err.Error()
 		f.timer = time.AfterFunc(retryUndo, func() { a.end(uid, reason) })
@@ -218,7 +265,10 @@ func (a *Agent) end(uid, reason string) {
 	if err := keeper.Disarm(a.keeperDir(), uid); err != nil {
 		a.log.Warn("keeper not disarmed", "component", "chaos", "uid", uid, "err", err)
 	}
-	a.log.Info("fault ended", "component", "chaos", "uid", uid, "kind", f.Kind, "instance", f.Instance, "reason", reason, "hits", f.Hits)
+	a.verify(f)
+	a.log.Info("fault ended", "component", "chaos", "uid", uid, "kind", f.Kind, "instance", f.Instance, "reason", reason, "hits", f.Hits,
+		"verified", f.Verified, "residue", f.Residue)
+	a.keepHistory()
 }
 
 // endAll ends every active fault.
@@ -296,61 +346,6 @@ func (a *Agent) hits(f *fault) (uint64, error) {
 		sum += n
 	}
 	return sum, nil
-}
-
-// isFault tells a fault's operation from a placement or size.
-func isFault(op *change.Operation) bool {
-	var m meta
-	return json.Unmarshal(op.Meta, &m) == nil && m.Fault.UID != ""
-}
-
-// remember puts a fault that was undone at start into the snapshot.
-func (a *Agent) remember(op *change.Operation, reason string, err error) {
-	var m meta
-	if json.Unmarshal(op.Meta, &m) != nil {
-		return // recover has asked isFault
-	}
-	f := &fault{Fault: m.Fault, op: op}
-	f.Reason = reason
-	if err != nil {
-		f.Phase, f.Err = state.FaultStuck, err.Error()
-		f.timer = time.AfterFunc(retryUndo, func() { a.end(op.ID, reason) })
-	} else {
-		f.Phase, f.Ended = state.FaultEnded, time.Now()
-		if err := keeper.Disarm(a.keeperDir(), op.ID); err != nil {
-			a.log.Warn("keeper not disarmed", "component", "chaos", "uid", op.ID, "err", err)
-		}
-	}
-	a.faults[op.ID] = f
-}
-
-// rememberStuck keeps trying to undo what recovery could not.
-func (a *Agent) rememberStuck(records [][]byte, undone []*change.Operation) {
-	for _, r := range records {
-		op, err := change.Decode(r)
-		if err != nil {
-			a.log.Error("journal record not understood", "component", "journal", "err", err)
-			continue
-		}
-		if !slices.ContainsFunc(undone, func(u *change.Operation) bool { return u.ID == op.ID }) {
-			a.remember(op, "recovered", errors.New("undo at start did not succeed"))
-		}
-	}
-}
-
-// forget drops the oldest ended faults beyond keepEnded. The caller holds
-// faultMu.
-func (a *Agent) forget() {
-	var ended []*fault
-	for _, f := range a.faults {
-		if f.Phase == state.FaultEnded {
-			ended = append(ended, f)
-		}
-	}
-	slices.SortFunc(ended, func(x, y *fault) int { return x.Ended.Compare(y.Ended) })
-	for i := 0; i+keepEnded < len(ended); i++ {
-		delete(a.faults, ended[i].UID)
-	}
 }
 
 // renewLeases keeps the kernel applying what one handler armed for as long as

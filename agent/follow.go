@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/mooring-dev/mooring/agent/cgroup"
@@ -18,11 +19,11 @@ const passes = 3
 
 // follow moves to the node what a write to cpuset.mems left behind. It stops
 // none of the processes. What cannot move, such as pages under I/O, stays and
-// shows in the read-back.
-func (a *Agent) follow(in *state.Instance, g *cgroup.Group, node int) error {
+// shows in the read-back; so does what is left when ctx ends between passes.
+func (a *Agent) follow(ctx context.Context, in *state.Instance, g *cgroup.Group, node int) error {
 	for range passes {
 		stray, from, err := strays(g, node)
-		if err != nil || stray == 0 {
+		if err != nil || stray == 0 || ctx.Err() != nil {
 			return err
 		}
 		pids, err := g.Procs()

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 
 	"github.com/mooring-dev/mooring/agent/change"
@@ -176,4 +177,24 @@ func (h *ioHandler) Close() error {
 		return nil
 	}
 	return h.f.Close()
+}
+
+// Rules lists the rules that name a cgroup, as the kernel holds them. Without
+// programs of this process there are none.
+func (h *ioHandler) Rules(cgroup uint64) ([]string, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.f == nil {
+		return nil, nil
+	}
+	rules, err := h.f.Rules(cgroup)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, r := range rules {
+		out = append(out, change.Change{Class: change.IO, IO: &r}.String())
+	}
+	slices.Sort(out)
+	return out, nil
 }

@@ -24,7 +24,7 @@ func (a *Agent) recover() error {
 	}
 	var frozen, faults, settings [][]byte
 	open := map[string]bool{}
-	var errs []error
+	errs := []error{a.loadHistory()}
 	for _, r := range records {
 		open[r.ID] = true
 		op, err := change.Decode(r.Data)
@@ -47,6 +47,9 @@ func (a *Agent) recover() error {
 		}
 		a.rememberStuck(group, undone)
 		errs = append(errs, err)
+	}
+	if len(frozen)+len(faults) > 0 {
+		a.keepHistory()
 	}
 	errs = append(errs, keeper.Sweep(a.keeperDir(), func(uid string) bool { return open[uid] && a.stuck(uid) }), a.recoverSettings(settings))
 	return errors.Join(errs...)
@@ -118,7 +121,7 @@ func (a *Agent) retrySettings(op *change.Operation, why error) {
 	time.AfterFunc(retryUndo, func() {
 		a.settings.Lock()
 		defer a.settings.Unlock()
-		if a.closing {
+		if a.settled {
 			return
 		}
 		if err := a.settle.Undo(op); err != nil {
@@ -132,9 +135,14 @@ func (a *Agent) retrySettings(op *change.Operation, why error) {
 	})
 }
 
-// unsettledNotes lists what retrySettings is still at.
+// unsettledNotes lists what retrySettings is still at, and what keeps
+// controllers out.
 func (a *Agent) unsettledNotes() []string {
 	a.unsettledMu.Lock()
 	defer a.unsettledMu.Unlock()
-	return slices.Sorted(maps.Values(a.unsettled))
+	notes := slices.Sorted(maps.Values(a.unsettled))
+	if d := a.fence.Damage(); d != "" {
+		notes = append(notes, d)
+	}
+	return notes
 }

@@ -51,7 +51,7 @@ func (s *Server) ServeUnix(ctx context.Context) error {
 	if err := os.Chmod(path, 0o600); err != nil {
 		return errors.Join(fmt.Errorf("protect socket: %w", err), l.Close())
 	}
-	g := grpc.NewServer(grpc.UnaryInterceptor(s.guard), grpc.WaitForHandlers(true))
+	g := grpc.NewServer(grpc.UnaryInterceptor(s.guard), grpc.StreamInterceptor(s.guardStream), grpc.WaitForHandlers(true))
 	agentpb.RegisterAgentServer(g, s)
 	stop := context.AfterFunc(ctx, g.Stop)
 	defer stop()
@@ -64,13 +64,22 @@ func (s *Server) ServeUnix(ctx context.Context) error {
 // guard turns a panic in a handler into an error, so that one bad request does
 // not take the agent with it.
 func (s *Server) guard(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (reply any, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			s.log.Error("request panicked", "component", "server", "kind", info.FullMethod, "err", fmt.Sprint(r), "stack", string(debug.Stack()))
-			err = status.Errorf(codes.Internal, "the agent hit a bug: %v", r)
-		}
-	}()
+	defer s.caught(info.FullMethod, &err)
 	return next(ctx, req)
+}
+
+// guardStream is guard for Watch.
+func (s *Server) guardStream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
+	defer s.caught(info.FullMethod, &err)
+	return next(srv, stream)
+}
+
+// caught is deferred by a guard.
+func (s *Server) caught(method string, err *error) {
+	if r := recover(); r != nil {
+		s.log.Error("request panicked", "component", "server", "kind", method, "err", fmt.Sprint(r), "stack", string(debug.Stack()))
+		*err = status.Errorf(codes.Internal, "the agent hit a bug: %v", r)
+	}
 }
 
 // Apply implements agentpb.AgentServer.
@@ -107,20 +116,37 @@ func (s *Server) apply(ctx context.Context, r *agentpb.ApplyRequest) (*agentpb.A
 		return outcomeToPB(out), err
 	case *agentpb.ApplyRequest_Size:
 		want := cgroup.Size{CPUMillicores: d.Size.CpuMillicores, MemoryBytes: d.Size.MemoryBytes}
-		out, err := s.agent.Resize(ctx, r.GetInstance(), want, r.GetForce(), r.GetDryRun())
+		out, err := s.agent.Resize(ctx, r.GetInstance(), want, ResizeOptions{Force: r.GetForce(), Raw: r.GetRaw(), DryRun: r.GetDryRun(), PodUID: r.GetPodUid()})
 		return outcomeToPB(out), err
 	case *agentpb.ApplyRequest_Fault:
-		spec := chaos.Spec{
-			UID: r.GetUid(), Kind: d.Fault.GetKind(), Instance: r.GetInstance(),
-			Params: d.Fault.GetParams(), Duration: d.Fault.GetDuration().AsDuration(),
-		}
-		f, changes, err := s.agent.StartFault(ctx, spec, timeOf(d.Fault.GetNotAfter()), r.GetDryRun())
+		return s.applyFault(ctx, r, d.Fault)
+	case *agentpb.ApplyRequest_Policy:
+		declared, err := declaredOf(d.Policy, s.agent.cfg.Version)
 		if err != nil {
+			return nil, invalid(err)
+		}
+		if err := s.agent.SetPolicy(ctx, d.Policy.GetDigest(), declared, r.GetDryRun()); err != nil {
 			return nil, err
 		}
-		return &agentpb.ApplyReply{Instance: f.Instance, Changes: changes, Fault: faultToPB(*f)}, nil
+		return &agentpb.ApplyReply{}, nil
 	}
-	return nil, invalid(errors.New("the request names no placement, size or fault"))
+	return nil, invalid(errors.New("the request names no placement, size, fault or policy that this agent knows"))
+}
+
+func (s *Server) applyFault(ctx context.Context, r *agentpb.ApplyRequest, d *agentpb.FaultSpec) (*agentpb.ApplyReply, error) {
+	if err := checkTimes(d); err != nil {
+		return nil, invalid(fmt.Errorf("fault %q: %w", r.GetUid(), err))
+	}
+	spec := chaos.Spec{
+		UID: r.GetUid(), Kind: d.GetKind(), Instance: r.GetInstance(),
+		Params: d.GetParams(), Duration: d.GetDuration().AsDuration(),
+	}
+	o := FaultOptions{NotAfter: timeOf(d.GetNotAfter()), Lease: d.GetLease().AsDuration(), DryRun: r.GetDryRun(), PodUID: r.GetPodUid()}
+	f, changes, err := s.agent.StartFault(ctx, spec, o)
+	if err != nil {
+		return nil, err
+	}
+	return &agentpb.ApplyReply{Instance: f.Instance, Changes: changes, Fault: faultToPB(*f)}, nil
 }
 
 // Status implements agentpb.AgentServer.
@@ -134,23 +160,6 @@ func (s *Server) status() (*agentpb.StatusReply, error) {
 		return nil, status.Error(codes.FailedPrecondition, "the agent is still probing the node; try again in a few seconds")
 	}
 	return snapshotToPB(snap), nil
-}
-
-// Watch implements agentpb.AgentServer.
-func (s *Server) Watch(_ *agentpb.WatchRequest, stream grpc.ServerStreamingServer[agentpb.StatusReply]) error {
-	for {
-		next := s.agent.ticked.Wait()
-		if reply, err := s.status(); err == nil {
-			if err := stream.Send(reply); err != nil {
-				return err
-			}
-		}
-		select {
-		case <-stream.Context().Done():
-			return nil
-		case <-next:
-		}
-	}
 }
 
 // Capabilities implements agentpb.AgentServer.
@@ -172,6 +181,8 @@ func statusOf(err error) error {
 		code = codes.FailedPrecondition
 	case errors.Is(err, context.DeadlineExceeded):
 		code = codes.DeadlineExceeded
+	case errors.Is(err, context.Canceled):
+		code = codes.Canceled
 	}
 	return status.Error(code, err.Error())
 }

@@ -2,13 +2,13 @@ package agent
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/mooring-dev/mooring/agent/cgroup"
 	"github.com/mooring-dev/mooring/agent/change"
+	"github.com/mooring-dev/mooring/agent/pods"
 	"github.com/mooring-dev/mooring/agent/state"
 	"github.com/mooring-dev/mooring/numa"
 )
@@ -43,8 +43,9 @@ type Outcome struct {
 	Resources state.Resources
 }
 
-// target finds the instance and refuses one whose cgroup is not its own.
-func (a *Agent) target(ref string) (*state.Snapshot, *state.InstanceStatus, error) {
+// target finds the instance and refuses one whose cgroup is not its own, or
+// whose pod is another than the one meant.
+func (a *Agent) target(ref, podUID string) (*state.Snapshot, *state.InstanceStatus, error) {
 	s := a.Snapshot()
 	if s == nil {
 		return nil, nil, refused(errors.New("the agent has not finished its first look at the node; try again in a few seconds"))
@@ -52,6 +53,9 @@ func (a *Agent) target(ref string) (*state.Snapshot, *state.InstanceStatus, erro
 	in, err := s.Find(ref)
 	if err != nil {
 		return nil, nil, invalid(err)
+	}
+	if podUID != "" && in.PodUID != podUID {
+		return nil, nil, refused(fmt.Errorf("instance %q is of a pod with uid %q, not %q: the pod was made again", in.ID, in.PodUID, podUID))
 	}
 	if in.Cgroup.Shared != "" {
 		return nil, nil, refused(fmt.Errorf("nothing is changed on %q: %s", in.ID, in.Cgroup.Shared))
@@ -65,10 +69,10 @@ func (a *Agent) target(ref string) (*state.Snapshot, *state.InstanceStatus, erro
 func (a *Agent) Place(ctx context.Context, ref, policy string, node *int, everywhere, dryRun bool) (*Outcome, error) {
 	a.settings.Lock()
 	defer a.settings.Unlock()
-	if a.closing {
+	if a.settled {
 		return nil, errClosing
 	}
-	snap, in, err := a.target(ref)
+	snap, in, err := a.target(ref, "")
 	if err != nil {
 		return nil, err
 	}
@@ -89,15 +93,25 @@ func (a *Agent) Place(ctx context.Context, ref, policy string, node *int, everyw
 	if err != nil {
 		return nil, refused(fmt.Errorf("plan pin of %q: %w", in.ID, err))
 	}
+	if !dryRun && !everywhere {
+		if err := a.notePin(&in.Instance, true); err != nil {
+			return nil, refused(fmt.Errorf("note the pin of %q, nothing was changed: %w", in.ID, err))
+		}
+	}
 	out, err := a.set(ctx, "pin", in, files, dryRun)
 	if err != nil {
 		return nil, err
+	}
+	if !dryRun && everywhere {
+		if err := a.notePin(&in.Instance, false); err != nil {
+			a.log.Warn("pin given back is still noted", "component", "agent", "instance", in.ID, "err", err)
+		}
 	}
 	out.Reasons = p.Reasons
 	if dryRun || everywhere {
 		return out, nil
 	}
-	if err := a.follow(&in.Instance, g, p.Node); err != nil {
+	if err := a.follow(ctx, &in.Instance, g, p.Node); err != nil {
 		return nil, fmt.Errorf("pin %q: it is confined to node %d, but its memory did not follow: %w", in.ID, p.Node, err)
 	}
 	if out.Resources, err = a.stat(&in.Instance); err != nil {
@@ -150,19 +164,34 @@ func workload(in *state.InstanceStatus) numa.Workload {
 	return w
 }
 
+// ResizeOptions is how a resize is to be done.
+type ResizeOptions struct {
+	// Force allows a memory limit below what the instance has in use.
+	Force bool
+	// Raw writes the limits of a pod although they are its kubelet's to write.
+	Raw bool
+	// DryRun plans and checks everything and changes nothing.
+	DryRun bool
+	// PodUID, where it is not empty, must be that of the instance's pod.
+	PodUID string
+}
+
 // Resize changes an instance's CPU and memory limits; nil leaves one as it is.
 // Either both are in force when it returns without error, or neither.
-func (a *Agent) Resize(ctx context.Context, ref string, want cgroup.Size, force, dryRun bool) (*Outcome, error) {
+func (a *Agent) Resize(ctx context.Context, ref string, want cgroup.Size, o ResizeOptions) (*Outcome, error) {
 	a.settings.Lock()
 	defer a.settings.Unlock()
-	if a.closing {
+	if a.settled {
 		return nil, errClosing
 	}
-	snap, in, err := a.target(ref)
+	snap, in, err := a.target(ref, o.PodUID)
 	if err != nil {
 		return nil, err
 	}
 	if err := a.able("resize", snap); err != nil {
+		return nil, err
+	}
+	if err := a.mayWriteLimits(&in.Instance, o); err != nil {
 		return nil, err
 	}
 	if err := fits(snap, in, want); err != nil {
@@ -177,7 +206,7 @@ func (a *Agent) Resize(ctx context.Context, ref string, want cgroup.Size, force,
 		return nil, fmt.Errorf("read cgroup of %q: %w", in.ID, err)
 	}
 	if want.MemoryBytes != nil {
-		if err := cgroup.CheckMemory(stat, *want.MemoryBytes, force); err != nil {
+		if err := cgroup.CheckMemory(stat, *want.MemoryBytes, o.Force); err != nil {
 			return nil, refused(fmt.Errorf("resize %q: %w", in.ID, err))
 		}
 	}
@@ -187,7 +216,49 @@ func (a *Agent) Resize(ctx context.Context, ref string, want cgroup.Size, force,
 	if err != nil {
 		return nil, refused(fmt.Errorf("resize %q: %w", in.ID, err))
 	}
-	return a.set(ctx, "resize", in, files, dryRun)
+	return a.set(ctx, "resize", in, files, o.DryRun)
+}
+
+// mayWriteLimits refuses to write a pod's limits beside its kubelet: two writers
+// would correct each other, and the kubelet's view of the pod be wrong. A server
+// found in a pod's cgroup is the pod's also when nothing declares it.
+func (a *Agent) mayWriteLimits(in *state.Instance, o ResizeOptions) error {
+	inPod := in.Source == "kubernetes" || a.cfg.Kubernetes && pods.InPod(in.Cgroup.Path)
+	if !inPod || o.Raw {
+		return nil
+	}
+	pod := in.Namespace + "/" + in.Pod
+	if in.Pod == "" {
+		pod = in.ID
+	}
+	switch a.limitsWriter() {
+	case writerAgent:
+		return nil
+	case writerKubelet:
+		return refused(fmt.Errorf("the limits of pod %q are written by its kubelet: use `kubectl mooring resize`, or --raw in an emergency (kubelet will write its own values at the next resize or restart)", pod))
+	}
+	return refused(fmt.Errorf("the limits of pod %q may be written by its kubelet, the API server has not said yet: use `kubectl mooring resize`, or --raw in an emergency (kubelet will write its own values at the next resize or restart)", pod))
+}
+
+// Who may write the limits of pods.
+const (
+	writerKubelet = "kubelet"
+	writerAgent   = "agent"
+)
+
+// limitsWriter says who writes the limits of pods here, "" while that is not
+// known and where there are no pods.
+func (a *Agent) limitsWriter() string {
+	if a.api == nil {
+		return ""
+	}
+	switch serves := a.api.Reachability().ServesResize; {
+	case serves == nil:
+		return ""
+	case *serves:
+		return writerKubelet
+	}
+	return writerAgent
 }
 
 // fits refuses sizes that are nonsense or larger than the machine.
@@ -274,10 +345,3 @@ func (a *Agent) able(name string, snap *state.Snapshot) error {
 	}
 	return nil
 }
-
-// meta is what the agent keeps of a fault in the journal beside its changes.
-type meta struct {
-	Fault state.Fault `json:"fault"`
-}
-
-func (m meta) encode() (json.RawMessage, error) { return json.Marshal(m) }

@@ -26,16 +26,22 @@ func (a *Agent) sources() error {
 		return err
 	}
 	k := pods.NewKubernetes(client, a.cfg.NodeName, o)
-	a.source = both{kubernetes: k, standalone: a.source}
-	a.background = append(a.background, Service{Name: "kubernetes", Run: k.Run})
+	api := pods.NewAPIServer(client.CoreV1().RESTClient())
+	a.source, a.pods, a.api = both{kubernetes: k, standalone: a.source}, k, api
+	a.background = append(a.background, Service{Name: "kubernetes", Run: k.Run}, Service{Name: "api-server", Run: api.Run})
 	return nil
+}
+
+// apiServer is what is known of the API server; see pods.APIServer.
+type apiServer interface {
+	Reachability() pods.Reachability
 }
 
 // both looks among the node's pods and among its processes.
 type both struct{ kubernetes, standalone pods.Source }
 
 // Instances implements pods.Source. Until the API server has answered once,
-// what is found on the node itself is reported alone.
+// what is found on the node itself is reported, and what is declared of it.
 func (b both) Instances(ctx context.Context) (pods.Result, error) {
 	alone, err := b.standalone.Instances(ctx)
 	if err != nil {

@@ -157,6 +157,20 @@ func (c *trafficControl) root(link int) (netlink.Qdisc, error) {
 
 // qdisc returns the qdisc with the given parent, or nil.
 func (c *trafficControl) qdisc(link int, parent uint32) (netlink.Qdisc, error) {
+	all, err := c.qdiscs(link)
+	if err != nil {
+		return nil, err
+	}
+	for _, q := range all {
+		if q.Attrs().Parent == parent {
+			return q, nil
+		}
+	}
+	return nil, nil
+}
+
+// qdiscs returns the qdiscs of one interface.
+func (c *trafficControl) qdiscs(link int) ([]netlink.Qdisc, error) {
 	on := &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: link}}
 	all, err := c.handle.QdiscList(on)
 	// The kernel dumps the qdiscs of all interfaces; one that comes or goes
@@ -167,12 +181,7 @@ func (c *trafficControl) qdisc(link int, parent uint32) (netlink.Qdisc, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list qdiscs: %w", err)
 	}
-	for _, q := range all {
-		if q.Attrs().Parent == parent {
-			return q, nil
-		}
-	}
-	return nil, nil
+	return all, nil
 }
 
 // netem returns our netem qdisc.

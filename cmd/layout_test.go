@@ -39,37 +39,49 @@ var arrows = map[string][]string{
 	"bpf/kerneltest":          {"bpf/kerneltest/dbserver"},
 	"bpf/kerneltest/dbserver": {},
 	"chaos":                   {"agent/change", "agent/state"},
+	"controller":              {"agent/agentpb", "chaos", "controller/fleet", "controller/v1alpha1"},
+	"controller/fleet":        {"agent/agentpb"},
 	"controller/v1alpha1":     {},
 	"exporter":                {"agent/state"},
 	"numa":                    {},
 	"cmd":                     {},
+	"cmd/mooring-controller":  {"controller"},
 	"cmd/mooring-agent":       {"agent", "agent/keeper", "exporter"},
-	"cmd/mooringctl":          {"agent/agentpb", "chaos"},
+	"cmd/mooringctl":          {"agent/agentpb", "chaos", "cmd/mooringctl/certs", "cmd/mooringctl/kube"},
+	"cmd/mooringctl/certs":    {},
+	"cmd/mooringctl/kube":     {"chaos", "controller/v1alpha1"},
+	"deploy":                  {},
 	"cmd/vmtest":              {},
 	"cmd/demo":                {"agent/agentpb", "bpf/kerneltest/dbserver", "cmd/internal/figure"},
 	"cmd/bench":               {"bpf", "bpf/kerneltest/dbserver", "cmd/internal/figure"},
 	"cmd/internal/figure":     {},
+	"cmd/e2e":                 {"agent/agentpb", "bpf/kerneltest/dbserver", "cmd/e2e/node", "cmd/e2e/testbed", "cmd/internal/figure", "controller/v1alpha1"},
+	"cmd/e2e/image":           {},
+	"cmd/e2e/node":            {},
+	"cmd/e2e/pause":           {},
+	"cmd/e2e/testbed":         {"bpf/kerneltest/dbserver", "cmd/e2e/image", "cmd/e2e/node"},
 }
 
 // owners says which packages may import an outside module, so that an upgrade
 // touches one directory. "" stands for test files only.
 var owners = map[string][]string{
 	"github.com/cilium/ebpf":                 {"bpf"},
-	"github.com/vishvananda/netlink":         {"bpf", "agent/pods"},
+	"github.com/vishvananda/netlink":         {"bpf", "agent/pods", "cmd/e2e/testbed"},
 	"github.com/containerd/cgroups/v3":       {"agent/cgroup"},
 	"github.com/opencontainers/runtime-spec": {"agent/cgroup"},
 	"github.com/prometheus/procfs":           {"numa", "agent/pods"},
 	"github.com/shirou/gopsutil/v3":          {"agent/pods"},
-	"github.com/prometheus/client_golang":    {"exporter"},
-	"k8s.io/client-go":                       {"agent/pods"},
-	"google.golang.org/grpc":                 {"agent", "agent/agentpb", "cmd/mooringctl", "cmd/demo"},
+	"github.com/prometheus/client_golang":    {"exporter", "controller"},
+	"k8s.io/client-go":                       {"agent/pods", "cmd/mooringctl/kube", "cmd/e2e", "cmd/e2e/testbed", "controller", "cmd/mooring-controller"},
+	"sigs.k8s.io/controller-runtime":         {"controller", "cmd/mooring-controller", "cmd/mooringctl/kube"},
+	"google.golang.org/grpc":                 {"agent", "agent/agentpb", "cmd/mooringctl", "cmd/demo", "controller", "controller/fleet"},
 	"github.com/stretchr/testify":            {"", "bpf/kerneltest"},
 	"pgregory.net/rapid":                     {""},
-	"github.com/spf13/cobra":                 {"cmd/mooring-agent", "cmd/mooringctl"},
+	"github.com/spf13/cobra":                 {"cmd/mooring-agent", "cmd/mooringctl", "cmd/mooringctl/kube", "cmd/mooring-controller"},
 }
 
 // starters may start other programs. Everything else that needs one is wrong.
-var starters = []string{"cmd/vmtest", "cmd/demo", "cmd/bench", "bpf/kerneltest", "bpf/kerneltest/dbserver"}
+var starters = []string{"cmd/vmtest", "cmd/demo", "cmd/bench", "bpf/kerneltest", "bpf/kerneltest/dbserver", "cmd/e2e", "cmd/e2e/node", "cmd/e2e/testbed"}
 
 type pkg struct {
 	ImportPath string
@@ -133,15 +145,15 @@ func TestOutsideModulesHaveOneOwner(t *testing.T) {
 
 func TestShippedBinariesHoldNoTestCode(t *testing.T) {
 	for _, p := range packages(t) {
-		if p.short() != "cmd/mooring-agent" && p.short() != "cmd/mooringctl" {
+		if p.short() != "cmd/mooring-agent" && p.short() != "cmd/mooring-controller" && p.short() != "cmd/mooringctl" {
 			continue
 		}
 		for _, d := range p.Deps {
 			require.NotEqual(t, "testing", d, "%s links testing", p.short())
 			require.False(t, strings.HasPrefix(d, "github.com/stretchr/testify"), "%s links testify", p.short())
 		}
-		if p.short() == "cmd/mooringctl" {
-			require.NotContains(t, p.Deps, "github.com/cilium/ebpf", "mooringctl links eBPF")
+		if p.short() != "cmd/mooring-agent" {
+			require.NotContains(t, p.Deps, "github.com/cilium/ebpf", "%s links eBPF", p.short())
 		}
 	}
 }
@@ -166,7 +178,7 @@ func TestFilesKeepTheHouseRules(t *testing.T) {
 		if d.IsDir() && (d.Name() == ".git" || d.Name() == "bin" || d.Name() == "testdata") {
 			return filepath.SkipDir
 		}
-		generated := strings.HasSuffix(path, ".pb.go") || strings.HasSuffix(path, "_bpfel.go")
+		generated := strings.HasSuffix(path, ".pb.go") || strings.HasSuffix(path, "_bpfel.go") || strings.HasSuffix(path, "zz_generated.deepcopy.go")
 		if d.IsDir() || generated || filepath.Ext(path) != ".go" && filepath.Ext(path) != ".c" {
 			return nil
 		}

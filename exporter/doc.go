@@ -27,7 +27,9 @@
 //
 // Only values with a small, known set become labels: the instances on this
 // node, operations, kinds of fault, capabilities. Uids, process ids, client
-// addresses, error texts and statement texts never do.
+// addresses, error texts and statement texts never do. The one text that does is
+// why a capability is there or not: there is one for each, it does not change
+// while the agent runs, and it is cut.
 //
 // # Concurrency
 //

@@ -37,6 +37,10 @@ func WithLogger(log *slog.Logger) Option {
 	return func(e *Exporter) { e.log = log.With("component", "exporter") }
 }
 
+// WithProtocol sets the version of the protocol the agent speaks, for
+// mooring_build_info. The default is 0.
+func WithProtocol(version int) Option { return func(e *Exporter) { e.protocol = version } }
+
 // WithClock replaces time.Now, for tests.
 func WithClock(now func() time.Time) Option { return func(e *Exporter) { e.now = now } }
 
@@ -48,6 +52,7 @@ type Exporter struct {
 	self     selfMetrics
 	registry *prometheus.Registry
 	tick     time.Duration
+	protocol int
 	now      func() time.Time
 	created  time.Time
 	log      *slog.Logger
@@ -64,7 +69,6 @@ func New(src Source, classicBounds []time.Duration, opts ...Option) *Exporter {
 	mustAscend(classicBounds)
 	e := &Exporter{
 		src:      src,
-		families: families(classicBounds),
 		self:     newSelfMetrics(),
 		registry: prometheus.NewRegistry(),
 		tick:     5 * time.Second,
@@ -76,6 +80,7 @@ func New(src Source, classicBounds []time.Duration, opts ...Option) *Exporter {
 		opt(e)
 	}
 	e.created = e.now()
+	e.families = families(classicBounds, e.protocol)
 	e.registry.MustRegister(
 		collector{e},
 		collectors.NewGoCollector(),

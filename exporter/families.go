@@ -13,7 +13,7 @@ import (
 
 // families is the table of everything that is served from a snapshot, in the
 // order of README.md. Adding a family is adding a line here.
-func families(classicBounds []time.Duration) []family {
+func families(classicBounds []time.Duration, protocol int) []family {
 	return []family{
 		statements(classicBounds),
 		instances(),
@@ -24,7 +24,7 @@ func families(classicBounds []time.Duration) []family {
 		capabilities(),
 		probe(),
 		sources(),
-		agent(),
+		agent(protocol),
 	}
 }
 

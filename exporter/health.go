@@ -6,6 +6,8 @@ import (
 	"io"
 	"net/http"
 	"time"
+
+	"github.com/mooring-dev/mooring/agent/state"
 )
 
 const (
@@ -20,18 +22,31 @@ const (
 // ErrNoSnapshot is returned by Ready before the first tick has ended.
 var ErrNoSnapshot = errors.New("no snapshot yet")
 
-// Ready returns nil once a snapshot exists, and an error that wraps
-// ErrNoSnapshot before. It does not block.
+// ErrNotReady is returned by Ready while the agent cannot follow Kubernetes.
+var ErrNotReady = errors.New("not ready")
+
+// Ready returns nil once a snapshot exists and, in an agent that looks at
+// Kubernetes, while the API server is ready and the pods of the node were
+// received. Before the first snapshot its error wraps ErrNoSnapshot, otherwise
+// ErrNotReady. An agent that is not ready still watches, holds and ends what it
+// has; only what is new does not reach it. It does not block.
 func (e *Exporter) Ready() error {
-	if e.src.Snapshot() == nil {
+	snap := e.src.Snapshot()
+	if snap == nil {
 		return fmt.Errorf("agent is starting: %w; see its log for what it is waiting for", ErrNoSnapshot)
+	}
+	for _, name := range []string{state.CollectorAPIServer, state.CollectorPods} {
+		if c, ok := collectorNamed(snap, name); ok && c.Err != "" {
+			return fmt.Errorf("%w: %s: %s", ErrNotReady, c.Name, c.Err)
+		}
 	}
 	return nil
 }
 
 // Live returns an error when the last snapshot is older than three ticks, or
 // when there is none a minute after New: the agent's loop is stuck and the
-// process should be restarted. Faults survive that, they end by themselves. A
+// process should be restarted. Faults survive that, they end by themselves. The
+// API server has no part in it: to restart an agent does not bring that back. A
 // clock that steps does no harm as long as the snapshot was made in this
 // process, because then both times hold a monotonic reading. It does not
 // block.

@@ -1,6 +1,10 @@
 package exporter
 
-import "strconv"
+import (
+	"strconv"
+
+	"github.com/mooring-dev/mooring/agent/state"
+)
 
 // maxListBytes bounds a kernel list as a label value. An alternating list on a
 // machine of many CPUs is longer than Prometheus servers commonly accept.
@@ -21,15 +25,21 @@ func placement() family {
 		cpuset = gauge("mooring_instance_cpuset_info",
 			"Always 1; the CPUs and memory nodes the instance may use (cpuset.cpus.effective and cpuset.mems.effective) as kernel lists, cut after 256 bytes.",
 			instanceLabels("cpus", "mems")...)
+		misplaced = gauge("mooring_instance_placement_error",
+			"1 when the instance is not where its DatabasePolicy wants it, 0 when it is; absent when no policy wants it anywhere. mooringctl says why.",
+			instanceLabels()...)
 	)
 	return family{
 		name:    "placement",
-		metrics: []*metric{memory, local, placed, cpuset},
+		metrics: []*metric{memory, local, placed, cpuset, misplaced},
 		collect: func(s *scrape) {
 			for i := range s.snap.Instances {
 				in := &s.snap.Instances[i]
 				if p := in.Placement; p != nil {
 					s.set(placed, 1, labelValues(&in.Instance, p.Policy, numaNode(p.Node))...)
+				}
+				if d := in.Declared; d != nil && d.NUMA == state.NUMASingleNode {
+					s.set(misplaced, boolean(in.PlacementErr != ""), labelValues(&in.Instance)...)
 				}
 				if in.Err != "" {
 					continue

@@ -15,7 +15,7 @@ func bounds() []time.Duration {
 	return []time.Duration{100 * time.Microsecond, time.Millisecond, 10 * time.Millisecond, time.Second}
 }
 
-func fixed() *Exporter { return New(hold(snapshot()), bounds(), WithClock(clock)) }
+func fixed() *Exporter { return New(hold(snapshot()), bounds(), WithClock(clock), WithProtocol(2)) }
 
 // snapshot returns a new copy of a snapshot in which every metric occurs.
 func snapshot() *state.Snapshot {
@@ -25,6 +25,10 @@ func snapshot() *state.Snapshot {
 		Version:          "1.2.3",
 		Instances:        []state.InstanceStatus{postgres(), mysql(), redis()},
 		UnknownListeners: 2,
+		Unresolved:       []string{"pod db/pg-1: its container is not running"},
+		PolicyDigest:     "c0ffee",
+		Epoch:            1772366400 << 20,
+		LimitsWriter:     "kubelet",
 		Faults: []state.Fault{
 			{UID: "a", Kind: "net-delay", Instance: "db/pg-0/postgres", Phase: state.FaultActive, Hits: 70, Deadline: taken().Add(time.Minute)},
 			{UID: "b", Kind: "net-delay", Instance: "db/pg-0/postgres", Phase: state.FaultActive, Hits: 7, Deadline: taken().Add(30 * time.Second)},
@@ -36,8 +40,10 @@ func snapshot() *state.Snapshot {
 			{Name: "io-error", Detail: "this kernel has no bpf_override_return"},
 		},
 		Collectors: []state.Collector{
-			{Name: "pods", Duration: 3 * time.Millisecond},
+			{Name: "instances", Duration: 3 * time.Millisecond},
 			{Name: "statements", Duration: 450 * time.Microsecond, Err: "read map: permission denied"},
+			{Name: state.CollectorAPIServer, Duration: 2 * time.Millisecond},
+			{Name: state.CollectorPods},
 		},
 		Nodes: []state.Node{
 			{ID: 0, CPUs: "0-3", TotalBytes: 16 << 30, FreeBytes: 5 << 30},
@@ -52,6 +58,7 @@ func postgres() state.InstanceStatus {
 		Instance: state.Instance{
 			ID: "db/pg-0/postgres", Name: "pg-0", Namespace: "db", Pod: "pg-0", Container: "postgres",
 			Engine: state.PostgreSQL, Source: "kubernetes", Cgroup: state.Cgroup{Version: 2, ID: 4711},
+			Declared: &state.Declared{Cluster: "pg", Role: "primary", Policy: "db/postgres", NUMA: state.NUMASingleNode},
 		},
 		Resources: state.Resources{
 			CPUMillicores: 2500, CPUUsage: 90 * time.Second, CPUThrottled: 1500 * time.Millisecond,
@@ -73,7 +80,9 @@ func mysql() state.InstanceStatus {
 		Instance: state.Instance{
 			ID: "db/my-0/mysqld", Name: "my-0", Namespace: "db", Pod: "my-0", Container: "mysqld",
 			Engine: state.MySQL, Source: "kubernetes", Cgroup: state.Cgroup{Version: 2, ID: 4712},
+			Declared: &state.Declared{Cluster: "my", Policy: "db/mysql", NUMA: state.NUMASingleNode},
 		},
+		PlacementErr: "node 0 has 2 of 4 CPUs free",
 		Resources: state.Resources{
 			CPUUsage: 5 * time.Second, MemoryUsageBytes: 1 << 30, MemoryInUseBytes: 1 << 29,
 			CPUs: "0-7", MemoryNodes: "0-1", NodeBytes: map[int]int64{0: 1 << 29, 1: 1 << 29},

@@ -1,5 +1,11 @@
 package exporter
 
+import (
+	"slices"
+
+	"github.com/mooring-dev/mooring/agent/state"
+)
+
 // sources is how the parts of the snapshot fared in the last tick.
 func sources() family {
 	var (
@@ -18,4 +24,13 @@ func sources() family {
 			}
 		},
 	}
+}
+
+// collectorNamed returns how one source of a snapshot fared.
+func collectorNamed(snap *state.Snapshot, name string) (state.Collector, bool) {
+	i := slices.IndexFunc(snap.Collectors, func(c state.Collector) bool { return c.Name == name })
+	if i < 0 {
+		return state.Collector{}, false
+	}
+	return snap.Collectors[i], true
 }

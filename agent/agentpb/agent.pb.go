@@ -58,7 +58,10 @@ type ApplyRequest struct {
 	Epoch uint64 `protobuf:"varint,10,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// raw writes limits to the cgroup files of a pod although its kubelet is to
 	// write them (pods/resize). For emergencies and measurements.
-	Raw           bool `protobuf:"varint,11,opt,name=raw,proto3" json:"raw,omitempty"`
+	Raw bool `protobuf:"varint,11,opt,name=raw,proto3" json:"raw,omitempty"`
+	// pod_uid, where it is given, must be that of the instance's pod: a pod made
+	// again under the same name is not taken for it.
+	PodUid        string `protobuf:"bytes,12,opt,name=pod_uid,json=podUid,proto3" json:"pod_uid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -183,6 +186,13 @@ func (x *ApplyRequest) GetRaw() bool {
 		return x.Raw
 	}
 	return false
+}
+
+func (x *ApplyRequest) GetPodUid() string {
+	if x != nil {
+		return x.PodUid
+	}
+	return ""
 }
 
 type isApplyRequest_Desired interface {
@@ -1863,7 +1873,7 @@ var File_agent_proto protoreflect.FileDescriptor
 
 const file_agent_proto_rawDesc = "" +
 	"\n" +
-	"\vagent.proto\x12\x10mooring.agent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8e\x03\n" +
+	"\vagent.proto\x12\x10mooring.agent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa7\x03\n" +
 	"\fApplyRequest\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12;\n" +
@@ -1876,7 +1886,8 @@ const file_agent_proto_rawDesc = "" +
 	"\bwithdraw\x18\b \x01(\bR\bwithdraw\x12\x14\n" +
 	"\x05epoch\x18\n" +
 	" \x01(\x04R\x05epoch\x12\x10\n" +
-	"\x03raw\x18\v \x01(\bR\x03rawB\t\n" +
+	"\x03raw\x18\v \x01(\bR\x03raw\x12\x17\n" +
+	"\apod_uid\x18\f \x01(\tR\x06podUidB\t\n" +
 	"\adesired\"Z\n" +
 	"\x06Policy\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x128\n" +

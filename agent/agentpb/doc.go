@@ -13,4 +13,8 @@ package agentpb
 // does not raise it.
 //
 //	1  2026-11-21  Apply (placement, size, fault), Status, Watch, Capabilities
-const Version = 1
+//	2  2026-11-21  Apply takes a policy, an epoch and raw; a fault has a lease and
+//	               says at its end what it left; Watch is paced. An older agent
+//	               would let a leased fault run on to its deadline and would not
+//	               know which controller is the newest.
+const Version = 2

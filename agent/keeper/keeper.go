@@ -48,18 +48,43 @@ func Arm(dir, cgroupRoot, uid string, d Duty) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make keeper directory: %w", err)
 	}
-	b, err := json.Marshal(d)
-	if err != nil {
-		return fmt.Errorf("encode keeper duty: %w", err)
+	if err := mark(dir, uid, d); err != nil {
+		return err
 	}
 	marker := filepath.Join(dir, uid)
-	if err := os.WriteFile(marker, b, 0o600); err != nil {
-		return fmt.Errorf("write keeper marker: %w", err)
-	}
 	if err := start(cgroupRoot, marker, uid); err != nil {
 		return errors.Join(err, Disarm(dir, uid))
 	}
 	return nil
+}
+
+// mark writes the marker of uid as a whole: a keeper reads it at any time.
+func mark(dir, uid string, d Duty) error {
+	b, err := json.Marshal(d)
+	if err != nil {
+		return fmt.Errorf("encode keeper duty: %w", err)
+	}
+	// A uid does not begin with a dot, so this is nobody's marker.
+	temp := filepath.Join(dir, "."+uid)
+	if err := os.WriteFile(temp, b, 0o600); err != nil {
+		return fmt.Errorf("write keeper marker: %w", err)
+	}
+	if err := os.Rename(temp, filepath.Join(dir, uid)); err != nil {
+		return errors.Join(fmt.Errorf("write keeper marker: %w", err), os.Remove(temp))
+	}
+	return nil
+}
+
+// Extend gives the keeper of uid another deadline. It must come well before the
+// one that is set: a keeper that has begun to restore goes on with it for a
+// while.
+func Extend(dir, uid string, deadline time.Duration) error {
+	d, err := read(filepath.Join(dir, uid))
+	if err != nil {
+		return err
+	}
+	d.Deadline = deadline
+	return mark(dir, uid, d)
 }
 
 // Disarm removes the marker of uid; without it a keeper does nothing. It is
@@ -86,6 +111,11 @@ func Sweep(dir string, keep func(uid string) bool) error {
 	}
 	var errs []error
 	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".") {
+			// A marker that was being written; the one before it is there.
+			errs = append(errs, Disarm(dir, e.Name()))
+			continue
+		}
 		if keep(e.Name()) {
 			continue
 		}
@@ -141,9 +171,11 @@ func start(cgroupRoot, marker, uid string) error {
 }
 
 // settle moves the keeper out of the agent's cgroup, so that whoever ends the
-// agent's service, as systemd does with all processes left in it, leaves the
-// keeper alone: in the unified hierarchy, or else in systemd's own and in the
-// version 2 tree beside version 1.
+// agent leaves the keeper alone: systemd ends all processes in the service's
+// cgroup, a container runtime all in the container's, in whichever hierarchy it
+// counts them. In version 2 and in systemd's own hierarchy the keeper gets a
+// cgroup of its own. In those of the version 1 controllers it goes to the root,
+// where no limit holds and nothing has to be set up.
 func settle(cgroupRoot string, pid int) error {
 	moved := false
 	for _, tree := range []string{"", "systemd", "unified"} {
@@ -156,6 +188,24 @@ func settle(cgroupRoot string, pid int) error {
 			return fmt.Errorf("make cgroup: %w", err)
 		}
 		if err := write(filepath.Join(dir, "cgroup.procs"), strconv.Itoa(pid)); err != nil {
+			return err
+		}
+		moved = true
+		if tree == "" {
+			return nil // version 2 alone: what is below are cgroups
+		}
+	}
+	controllers, err := os.ReadDir(cgroupRoot)
+	if err != nil {
+		return fmt.Errorf("list cgroup hierarchies: %w", err)
+	}
+	for _, e := range controllers {
+		procs := filepath.Join(cgroupRoot, e.Name(), "cgroup.procs")
+		// A link names a hierarchy that is there under its full name too.
+		if _, err := os.Stat(procs); err != nil || !e.IsDir() || e.Name() == "systemd" || e.Name() == "unified" {
+			continue
+		}
+		if err := write(procs, strconv.Itoa(pid)); err != nil {
 			return err
 		}
 		moved = true
@@ -179,14 +229,19 @@ func Main(marker string) error {
 	}
 	ready.Close()
 	for {
+		// The marker first: without it the file may be another fault's, and
+		// the deadline may have been extended.
+		next, rerr := read(marker)
+		if errors.Is(rerr, fs.ErrNotExist) {
+			return nil
+		}
+		if rerr == nil {
+			d = next
+		}
 		// A time.Timer runs on CLOCK_MONOTONIC, which stands still while the
 		// machine sleeps; short waits keep the error below one poll.
 		now := bootTime()
 		left := d.Deadline - now
-		// The marker first: without it the file may be another fault's.
-		if gone(marker) {
-			return nil
-		}
 		if left <= 0 {
 			left = poll
 			err = restore(d)
@@ -256,11 +311,6 @@ func write(path, value string) error {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
-}
-
-func gone(marker string) bool {
-	_, err := os.Stat(marker)
-	return errors.Is(err, fs.ErrNotExist)
 }
 
 func bootTime() time.Duration {

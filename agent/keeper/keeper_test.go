@@ -130,3 +130,52 @@ func TestMainRefusesAMarkerItCannotRead(t *testing.T) {
 	require.NoError(t, os.WriteFile(marker, []byte("{"), 0o600))
 	require.Error(t, Main(marker))
 }
+
+func TestAnExtendedKeeperWaitsLonger(t *testing.T) {
+	dir, d := t.TempDir(), frozen(t)
+	d.Deadline = bootTime() + 1500*time.Millisecond
+	require.NoError(t, Arm(dir, cgroups(t), "f1", d))
+	last := bootTime() + 4*time.Second
+	require.NoError(t, Extend(dir, "f1", last))
+	require.Eventually(t, func() bool {
+		done := content(t, d) == "0"
+		require.False(t, done && bootTime() < last, "restored too early")
+		return done
+	}, 10*time.Second, 5*time.Millisecond)
+	require.Less(t, bootTime()-last, 2*time.Second)
+	require.NoError(t, Disarm(dir, "f1"))
+	require.ErrorIs(t, Extend(dir, "f1", last), fs.ErrNotExist, "a keeper that was dismissed is not called back")
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, entries)
+}
+
+func TestSweepDropsAMarkerThatWasNotFinished(t *testing.T) {
+	dir, d := t.TempDir(), frozen(t)
+	require.NoError(t, mark(dir, "known", d))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, ".known"), []byte(`{"file":`), 0o600))
+	require.NoError(t, Sweep(dir, func(uid string) bool { return uid == "known" }))
+	require.True(t, missing(filepath.Join(dir, ".known")))
+	require.False(t, missing(filepath.Join(dir, "known")))
+	require.Equal(t, "1", content(t, d))
+}
+
+func TestAKeeperLeavesEveryHierarchyOfVersion1(t *testing.T) {
+	root := t.TempDir()
+	for _, dir := range []string{"systemd/mooring.keeper", "unified/mooring.keeper", "memory", "freezer", "cpu,cpuacct", "pids"} {
+		require.NoError(t, os.MkdirAll(filepath.Join(root, dir), 0o755))
+	}
+	for _, dir := range []string{"systemd", "unified", "systemd/mooring.keeper", "unified/mooring.keeper", "memory", "freezer", "cpu,cpuacct", "pids"} {
+		require.NoError(t, os.WriteFile(filepath.Join(root, dir, "cgroup.procs"), nil, 0o644))
+	}
+	require.NoError(t, os.Symlink("cpu,cpuacct", filepath.Join(root, "cpu")))
+	require.NoError(t, settle(root, 4711))
+	for dir, want := range map[string]string{
+		"systemd/mooring.keeper": "4711", "unified/mooring.keeper": "4711", "systemd": "", "unified": "",
+		"memory": "4711", "freezer": "4711", "cpu,cpuacct": "4711", "pids": "4711",
+	} {
+		b, err := os.ReadFile(filepath.Join(root, dir, "cgroup.procs"))
+		require.NoError(t, err)
+		require.Equal(t, want, string(b), dir)
+	}
+}

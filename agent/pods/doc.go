@@ -14,6 +14,21 @@
 // joins them with Merge. A pod that cannot be resolved exactly is reported in
 // Result.Unresolved and not listed by Kubernetes.
 //
+// # Who declares a pod
+//
+// Whoever calls Kubernetes.Declare, by the pod's uid, namespace and name, all of
+// which must be its own; else an annotation on the pod, else the labels of known
+// charts and operators. A pod made again under the same name is another pod: it
+// is found by what is written on it until it is declared anew.
+//
+// A declared pod needs no pod object. Its uid is in the path of its cgroups, for
+// both drivers and below every root, and the name of a container is in the
+// mounts the kubelet gave it (see containerInMounts). So a declared pod is found
+// under the same id before the API server has answered, and a container that was
+// made again before the API server tells of it. Where the mounts do not tell,
+// Seen does, for the container that was seen last and for the only one in which
+// a server of the engine listens; otherwise the pod is not listed.
+//
 // # Whose cgroup it is
 //
 // In a container a pod declares to be its database, every process is the
@@ -40,10 +55,13 @@
 // Both sources may be used from several goroutines; a scan holds a lock.
 // Processes vanish during a scan; what vanished is left out without an error.
 // While the API server is away Kubernetes answers from what it knew last; until
-// it has been reached once it answers ErrNotSynced.
+// it has been reached once it lists declared pods only, and with none declared
+// it answers ErrNotSynced. APIServer asks in the background whether the API
+// server is there and what it serves; nothing here waits for it.
 //
 // # Adding an engine
 //
 // Add a row to engines in engines.go, and rows to podRules in labels.go for the
-// labels its charts and operators put on pods.
+// labels its charts and operators put on pods. What declares pods learns of it
+// from Engines.
 package pods

@@ -52,11 +52,20 @@ func engineNamed(name state.Engine) (engine, bool) {
 	return engine{}, false
 }
 
+// Engines lists the engines this release knows.
+func Engines() []state.Engine {
+	var names []state.Engine
+	for _, e := range engines() {
+		names = append(names, e.name)
+	}
+	return names
+}
+
 // engineNames lists the engines for messages.
 func engineNames() string {
 	var names []string
-	for _, e := range engines() {
-		names = append(names, string(e.name))
+	for _, e := range Engines() {
+		names = append(names, string(e))
 	}
 	return strings.Join(names, ", ")
 }

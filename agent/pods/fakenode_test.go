@@ -33,6 +33,8 @@ type fakeProcess struct {
 	inherited []uint64
 	local     []uint64
 	start     int // start time in ticks; 0 means some time of its own
+	// mounts is /proc/PID/mountinfo.
+	mounts string
 	// plain is a number of descriptors that are no sockets.
 	plain int
 }
@@ -166,6 +168,7 @@ func (n *fakeNode) buildProcess(p fakeProcess) {
 		fmt.Fprintf(&cgroup, "0::%s\n", p.group)
 	}
 	n.write(dir+"cgroup", cgroup.String())
+	n.write(dir+"mountinfo", p.mounts)
 	n.buildSockets(dir, p)
 	fd := 0
 	next := func(target string) { n.link(dir+"fd/"+strconv.Itoa(fd), target); fd++ }

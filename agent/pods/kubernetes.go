@@ -2,7 +2,9 @@ package pods
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -27,6 +29,10 @@ type Kubernetes struct {
 
 	mu      sync.Mutex
 	lastErr error
+	// declared and seen are by Declared.PodUID. The maps are replaced, never
+	// changed.
+	declared map[string]state.Declared
+	seen     map[string]Seen
 }
 
 // NewKubernetes returns a source for the pods of one node. It needs get, list
@@ -94,17 +100,29 @@ func slim(obj any) (any, error) {
 	return out, nil
 }
 
+// Synced returns nil once the pods of the node have been received, and before
+// that an error that wraps ErrNotSynced and says why not. It does not block.
+func (k *Kubernetes) Synced() error {
+	if k.informer.HasSynced() {
+		return nil
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.lastErr != nil {
+		return fmt.Errorf("%w from the API server: %w", ErrNotSynced, k.lastErr)
+	}
+	return fmt.Errorf("%w from the API server", ErrNotSynced)
+}
+
 // Instances scans the node for the servers of the pods known now. It does not
-// ask the API server. It returns ErrNotSynced, with the last answer of the API
-// server if there was one, until the pods have been received once.
+// ask the API server. Until the pods have been received once only declared ones
+// are found, by their uid, and Unresolved says so; with none declared it
+// returns ErrNotSynced, with the last answer of the API server if there was one.
 func (k *Kubernetes) Instances(ctx context.Context) (Result, error) {
-	if !k.informer.HasSynced() {
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		if k.lastErr != nil {
-			return Result{}, fmt.Errorf("%w from the API server: %w", ErrNotSynced, k.lastErr)
-		}
-		return Result{}, fmt.Errorf("%w from the API server", ErrNotSynced)
+	unsynced := k.Synced()
+	declared := k.declarations()
+	if unsynced != nil && len(declared) == 0 {
+		return Result{}, unsynced
 	}
 	k.scanner.mu.Lock()
 	defer k.scanner.mu.Unlock()
@@ -113,67 +131,142 @@ func (k *Kubernetes) Instances(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	var out Result
-	for _, obj := range k.informer.GetStore().List() {
-		pod, ok := obj.(*corev1.Pod)
-		if !ok || pod.Spec.NodeName != k.node || pod.Status.Phase != corev1.PodRunning {
-			continue
-		}
-		in, err := k.resolve(v, pod)
-		if err != nil && !vanished(err) {
-			v.problemf("pod %s/%s: %v", pod.Namespace, pod.Name, err)
-		}
-		if err == nil && in != nil {
-			out.Instances = append(out.Instances, *in)
-		}
+	l := &look{view: v, declared: maps.Clone(declared), seen: make(map[string]Seen)}
+	if unsynced != nil {
+		v.problemf("only declared pods are listed: %v", unsynced)
+		out.Instances = k.withoutPods(l)
+	} else {
+		out.Instances = k.withPods(l)
 	}
+	k.remember(l.seen)
 	sortInstances(out.Instances)
 	slices.Sort(v.problems)
 	out.Unresolved = v.problems
 	return out, nil
 }
 
-// resolve returns the instance a pod runs, nil for a pod that is no database.
+// look is one call of Instances.
+type look struct {
+	*view
+	// declared is what no pod was found for yet, by Declared.PodUID.
+	declared map[string]state.Declared
+	// seen is where the servers of declared pods were found.
+	seen map[string]Seen
+}
+
+// withPods resolves the node's pods, those that are declared by their
+// declaration and the others by what is written on them.
+func (k *Kubernetes) withPods(l *look) []state.Instance {
+	var out []state.Instance
+	uids := make(map[string]string)
+	for _, obj := range k.informer.GetStore().List() {
+		pod, ok := obj.(*corev1.Pod)
+		if !ok || pod.Spec.NodeName != k.node {
+			continue
+		}
+		uids[pod.Namespace+"/"+pod.Name] = string(pod.UID)
+		in, err := k.resolvePod(l, pod)
+		if err != nil && !vanished(err) {
+			l.problemf("pod %s/%s: %v", pod.Namespace, pod.Name, err)
+		}
+		if err == nil && in != nil {
+			out = append(out, *in)
+		}
+	}
+	for _, d := range l.declared {
+		if uid, ok := uids[d.Namespace+"/"+d.Pod]; ok {
+			l.problemf("pod %s/%s: policy %q declares it with uid %q and the one here has uid %q, which is another pod", d.Namespace, d.Pod, d.Policy, d.PodUID, uid)
+		} else {
+			l.problemf("pod %s/%s: policy %q declares it with uid %q and no such pod is on this node", d.Namespace, d.Pod, d.Policy, d.PodUID)
+		}
+	}
+	return out
+}
+
+// resolvePod resolves a pod and takes its declaration, if it has one.
+func (k *Kubernetes) resolvePod(l *look, pod *corev1.Pod) (*state.Instance, error) {
+	d, ok := declarationOf(pod, l.declared)
+	if !ok {
+		if pod.Status.Phase != corev1.PodRunning {
+			return nil, nil
+		}
+		return k.resolve(l.view, pod)
+	}
+	delete(l.declared, d.PodUID)
+	if d.Namespace != pod.Namespace || d.Pod != pod.Name {
+		return nil, fmt.Errorf("policy %q declares its uid %q as pod %s/%s, so the two are not the same", d.Policy, d.PodUID, d.Namespace, d.Pod)
+	}
+	if pod.Status.Phase != corev1.PodRunning {
+		return nil, fmt.Errorf("policy %q declares it and it is %q, not running", d.Policy, pod.Status.Phase)
+	}
+	in, err := k.resolveDeclared(l, pod, d)
+	if err != nil {
+		return nil, fmt.Errorf("declared by policy %q: %w", d.Policy, err)
+	}
+	return in, nil
+}
+
+// resolve returns the instance an undeclared pod runs, nil for one that is no
+// database.
 func (k *Kubernetes) resolve(v *view, pod *corev1.Pod) (*state.Instance, error) {
 	want, ok, err := declaredEngine(pod)
 	if err != nil || !ok {
 		return nil, err
 	}
-	container, srv, err := k.choose(v, pod, want)
+	statuses, err := eligible(pod, "")
 	if err != nil {
 		return nil, err
 	}
+	srv, err := k.choose(v, pod, statuses, want)
+	if err != nil {
+		return nil, err
+	}
+	return describe(v, pod.Namespace, pod.Name, string(pod.UID), want, srv)
+}
+
+// describe makes the instance of a pod's server.
+func describe(v *view, namespace, pod, uid string, e engine, srv placedServer) (*state.Instance, error) {
 	in, err := v.instance(srv.server, true)
 	if err != nil {
 		return nil, err
 	}
-	in.Source, in.Engine = "kubernetes", want.name
-	in.ID = pod.Namespace + "/" + pod.Name + "/" + container
-	in.Name, in.Namespace, in.Pod, in.Container = pod.Name, pod.Namespace, pod.Name, container
-	if in.Cgroup.Shared == "" && in.Cgroup.Path != srv.container {
+	in.Source, in.Engine = "kubernetes", e.name
+	in.ID = namespace + "/" + pod + "/" + srv.container
+	in.Name, in.Namespace, in.Pod, in.Container = pod, namespace, pod, srv.container
+	in.PodUID, in.ContainerID = uid, srv.id
+	if in.Cgroup.Shared == "" && in.Cgroup.Path != srv.path {
 		in.Cgroup.Shared = fmt.Sprintf("the server runs in cgroup %q below its container's, which holds the limits", in.Cgroup.Path)
 	}
 	return &in, nil
 }
 
-// placedServer is a server with the cgroup of the container it was found in.
+// placedServer is a server with the container it was found in.
 type placedServer struct {
 	server
-	container string
+	// container is the container's name, id its id with the runtime's name in
+	// front, path its cgroup.
+	container, id, path string
 }
 
-// choose returns the one container of a pod in which one server of the engine
-// listens.
-func (k *Kubernetes) choose(v *view, pod *corev1.Pod, want engine) (string, placedServer, error) {
-	statuses, err := eligible(pod)
-	if err != nil {
-		return "", placedServer{}, err
-	}
+// errNoServer is inside the error of a pod in none of whose containers a server
+// was found.
+var errNoServer = errors.New("no container in which a server listens")
+
+// noServer is an error that wraps errNoServer without its words.
+type noServer struct{ text string }
+
+func (e noServer) Error() string { return e.text }
+func (e noServer) Unwrap() error { return errNoServer }
+
+// choose returns the one of some containers of a pod in which one server of the
+// engine listens.
+func (k *Kubernetes) choose(v *view, pod *corev1.Pod, statuses []corev1.ContainerStatus, want engine) (placedServer, error) {
 	var names, reasons []string
 	var chosen placedServer
 	for _, st := range statuses {
 		found, reason := k.serversOf(v, pod, st, want)
 		if len(found) > 1 {
-			return "", placedServer{}, fmt.Errorf("%d %s servers listen in container %q: give each a container of its own", len(found), want.name, st.Name)
+			return placedServer{}, tooMany(len(found), want, st.Name)
 		}
 		if len(found) == 1 {
 			names, chosen = append(names, st.Name), found[0]
@@ -183,23 +276,35 @@ func (k *Kubernetes) choose(v *view, pod *corev1.Pod, want engine) (string, plac
 	}
 	switch len(names) {
 	case 1:
-		return names[0], chosen, nil
+		return chosen, nil
 	case 0:
 		if len(reasons) == 0 {
 			reasons = []string{"it has no containers yet"}
 		}
-		return "", placedServer{}, fmt.Errorf("no container in which a %s server listens: %s", want.name, strings.Join(reasons, "; "))
+		return placedServer{}, noServer{fmt.Sprintf("no container in which a %s server listens: %s", want.name, strings.Join(reasons, "; "))}
 	}
-	return "", placedServer{}, fmt.Errorf("%s servers listen in containers %s: name one with the annotation %s",
+	return placedServer{}, severalContainers(names, want)
+}
+
+func tooMany(n int, want engine, container string) error {
+	return fmt.Errorf("%d %s servers listen in container %q: give each a container of its own", n, want.name, container)
+}
+
+func severalContainers(names []string, want engine) error {
+	return fmt.Errorf("%s servers listen in containers %s: name one in the policy, or with the annotation %s",
 		want.name, strings.Join(names, ", "), containerAnnotation)
 }
 
 // eligible returns the containers of a pod that may run its server: the one its
-// annotation names, or all.
-func eligible(pod *corev1.Pod) ([]corev1.ContainerStatus, error) {
-	want, ok := pod.Annotations[containerAnnotation]
-	if !ok {
-		return pod.Status.ContainerStatuses, nil
+// declaration names, else the one its annotation names, else all.
+func eligible(pod *corev1.Pod, declared string) ([]corev1.ContainerStatus, error) {
+	want, who := declared, "the policy"
+	if want == "" {
+		var ok bool
+		if want, ok = pod.Annotations[containerAnnotation]; !ok {
+			return pod.Status.ContainerStatuses, nil
+		}
+		who = "annotation " + containerAnnotation
 	}
 	var names []string
 	for _, st := range pod.Status.ContainerStatuses {
@@ -208,7 +313,7 @@ func eligible(pod *corev1.Pod) ([]corev1.ContainerStatus, error) {
 		}
 		names = append(names, st.Name)
 	}
-	return nil, fmt.Errorf("annotation %s names container %q: the pod has %s", containerAnnotation, want, strings.Join(names, ", "))
+	return nil, fmt.Errorf("%s names container %q: the pod has %s", who, want, strings.Join(names, ", "))
 }
 
 // serversOf returns the servers of an engine that listen in a container, or why
@@ -228,7 +333,7 @@ func (k *Kubernetes) serversOf(v *view, pod *corev1.Pod, st corev1.ContainerStat
 		switch {
 		case i < 0:
 		case want.runs(srv.executable):
-			found = append(found, placedServer{srv, paths[i]})
+			found = append(found, placedServer{server: srv, container: st.Name, id: st.ContainerID, path: paths[i]})
 		default:
 			others = append(others, srv.executable)
 		}

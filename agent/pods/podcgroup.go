@@ -17,10 +17,7 @@ func containerCgroups(pod *corev1.Pod, containerID string, roots []string) ([]st
 	if !ok || !isPathElement(id) {
 		return nil, fmt.Errorf("container id %q is not runtime://id", containerID)
 	}
-	uid := string(pod.UID)
-	if hash, ok := pod.Annotations[hashAnnotation]; ok {
-		uid = hash
-	}
+	uid := podCgroupUID(pod)
 	if !isPathElement(uid) {
 		return nil, fmt.Errorf("pod uid %q cannot be part of a cgroup path", uid)
 	}
@@ -35,6 +32,25 @@ func containerCgroups(pod *corev1.Pod, containerID string, roots []string) ([]st
 		}
 	}
 	return out, nil
+}
+
+// podCgroupUID returns the uid in the path of a pod's cgroup, which for a static
+// pod is not that of the pod object.
+func podCgroupUID(pod *corev1.Pod) string {
+	if hash, ok := pod.Annotations[hashAnnotation]; ok {
+		return hash
+	}
+	return string(pod.UID)
+}
+
+// InPod reports whether a cgroup is a pod's or the kubelet's, whoever found it.
+func InPod(cgroup string) bool {
+	for elem := range strings.SplitSeq(cgroup, "/") {
+		if elem == "kubepods" || strings.HasSuffix(elem, "kubepods.slice") {
+			return true
+		}
+	}
+	return false
 }
 
 // isPathElement reports whether a name from outside is one path element and no
@@ -93,12 +109,32 @@ func slicePath(dir string, names []string) string {
 // prefix.
 func containerLeaves(runtime, id string) []string {
 	leaves := []string{id}
-	prefixes := map[string]string{"containerd": "cri-containerd-", "cri-o": "crio-", "docker": "docker-"}
-	if prefix, ok := prefixes[runtime]; ok {
-		leaves = append(leaves, prefix+id+".scope")
+	for _, r := range runtimePrefixes() {
+		if r.runtime == runtime {
+			leaves = append(leaves, r.prefix+id+".scope")
+		}
 	}
 	if runtime == "cri-o" {
 		leaves = append(leaves, "crio-"+id)
 	}
 	return leaves
+}
+
+// runtimePrefix is what a runtime puts before the id in the name of a scope.
+type runtimePrefix struct{ runtime, prefix string }
+
+func runtimePrefixes() []runtimePrefix {
+	return []runtimePrefix{{"containerd", "cri-containerd-"}, {"cri-o", "crio-"}, {"docker", "docker-"}}
+}
+
+// idOfLeaf is the reverse of containerLeaves. The result has no runtime in front
+// where the name does not tell it.
+func idOfLeaf(leaf string) string {
+	name := strings.TrimSuffix(leaf, ".scope")
+	for _, r := range runtimePrefixes() {
+		if id, ok := strings.CutPrefix(name, r.prefix); ok {
+			return r.runtime + "://" + id
+		}
+	}
+	return name
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/mooring-dev/mooring/agent/state"
 )
 
-// ErrNotSynced is returned by Kubernetes.Instances until the pods of this node
-// have been received once.
+// ErrNotSynced is returned by Kubernetes.Synced until the pods of this node have
+// been received once, and by Instances until then while none is declared.
 var ErrNotSynced = errors.New("pods of this node not received yet")
 
 // Source yields the instances on this node now. Instances blocks for one scan

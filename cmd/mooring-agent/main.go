@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"k8s.io/klog/v2"
 
 	"github.com/mooring-dev/mooring/agent"
@@ -33,7 +34,16 @@ var version = "dev"
 // 60 MiB the agent is allowed, and above what it needs with many instances.
 const memoryGoal = 48 << 20
 
-func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+func main() { os.Exit(start(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// start is run, in the host's cgroup namespace.
+func start(args []string, stdout, stderr io.Writer) int {
+	if err := joinHostCgroups(args); err != nil {
+		fmt.Fprintln(stderr, "mooring-agent:", err)
+		return 1
+	}
+	return run(args, stdout, stderr)
+}
 
 // run returns the exit status: 0 done, 1 something failed, 2 wrong usage.
 func run(args []string, stdout, stderr io.Writer) int {
@@ -70,7 +80,7 @@ func root(stdout, stderr io.Writer) *cobra.Command {
 		Use:   "mooring-agent",
 		Short: "Keep the database instances of this node steady",
 		Long: "mooring-agent finds the database instances of this node, times their statements in the kernel,\n" +
-			"and places, resizes and breaks them when asked through mooringctl. It needs root.",
+			"and places, resizes and breaks them when asked through mooringctl or by mooring-controller. It needs root.",
 		Args:          cobra.NoArgs,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -86,23 +96,31 @@ func root(stdout, stderr io.Writer) *cobra.Command {
 			return wrap(serve(cmd.Context(), cfg, log))
 		},
 	}
+	configFlags(cmd.Flags(), &cfg)
 	f := cmd.Flags()
-	f.StringVar(&cfg.NodeName, "node", cfg.NodeName, "name of this node, as Kubernetes knows it")
-	f.StringVar(&cfg.StateDir, "state-dir", cfg.StateDir, "directory of the journal; must survive restarts")
-	f.StringVar(&cfg.Socket, "socket", cfg.Socket, "unix socket on which mooringctl is served")
-	f.StringVar(&cfg.MetricsAddress, "metrics", cfg.MetricsAddress, "TCP address of /metrics, /healthz and /readyz")
-	f.BoolVar(&cfg.Kubernetes, "kubernetes", cfg.Kubernetes, "also find instances among this node's pods")
-	f.StringVar(&cfg.Kubeconfig, "kubeconfig", cfg.Kubeconfig, "file to reach the API server with (default: in-cluster)")
-	f.StringVar(&cfg.Probe, "probe", cfg.Probe, "statement probe: auto, fentry, tracepoint or off")
-	f.StringVar(&cfg.ProcRoot, "proc-root", cfg.ProcRoot, "where the host's proc file system is")
-	f.StringVar(&cfg.SysRoot, "sys-root", cfg.SysRoot, "where the host's sysfs is")
-	f.StringVar(&cfg.CgroupRoot, "cgroup-root", cfg.CgroupRoot, "where the host's cgroup file system is")
-	f.DurationVar(&cfg.Tick, "tick", cfg.Tick, "how often counters are read")
-	f.DurationVar(&cfg.Discover, "discover", cfg.Discover, "how often instances are looked for")
 	f.BoolVar(&check, "check", false, "fire every probe, print what this node can do, and exit")
 	f.BoolVar(&logJSON, "log-json", false, "log JSON lines")
-	cmd.AddCommand(keeperCommand())
+	cmd.AddCommand(keeperCommand(), uninstallCommand(&cfg, stderr))
 	return cmd
+}
+
+// configFlags makes every field of the configuration a flag.
+func configFlags(f *pflag.FlagSet, c *agent.Config) {
+	f.StringVar(&c.NodeName, "node", c.NodeName, "name of this node, as Kubernetes knows it")
+	f.StringVar(&c.StateDir, "state-dir", c.StateDir, "directory of the journal; must survive restarts")
+	f.StringVar(&c.Socket, "socket", c.Socket, "unix socket on which mooringctl is served")
+	f.StringVar(&c.Listen, "listen", c.Listen, "TCP address on which controllers are served over mutual TLS (default: none)")
+	f.StringVar(&c.TLSDir, "tls-dir", c.TLSDir, "directory of tls.crt, tls.key and ca.crt for --listen; read again when they change")
+	f.StringVar(&c.ControllerName, "controller-name", c.ControllerName, "DNS name that a controller's certificate must carry")
+	f.StringVar(&c.MetricsAddress, "metrics", c.MetricsAddress, "TCP address of /metrics, /healthz and /readyz")
+	f.BoolVar(&c.Kubernetes, "kubernetes", c.Kubernetes, "also find instances among this node's pods")
+	f.StringVar(&c.Kubeconfig, "kubeconfig", c.Kubeconfig, "file to reach the API server with (default: in-cluster)")
+	f.StringVar(&c.Probe, "probe", c.Probe, "statement probe: auto, fentry, tracepoint or off")
+	f.StringVar(&c.ProcRoot, "proc-root", c.ProcRoot, "where the host's proc file system is")
+	f.StringVar(&c.SysRoot, "sys-root", c.SysRoot, "where the host's sysfs is")
+	f.StringVar(&c.CgroupRoot, "cgroup-root", c.CgroupRoot, "where the host's cgroup file system is")
+	f.DurationVar(&c.Tick, "tick", c.Tick, "how often counters are read")
+	f.DurationVar(&c.Discover, "discover", c.Discover, "how often instances are looked for")
 }
 
 func wrap(err error) error {
@@ -150,11 +168,13 @@ func serve(ctx context.Context, cfg agent.Config, log *slog.Logger) error {
 		return fmt.Errorf("listen for metrics: %w; choose another --metrics address", err)
 	}
 	defer l.Close()
-	e := exporter.New(a, a.ClassicBounds(), exporter.WithTick(cfg.Tick), exporter.WithLogger(log))
-	log.Info("agent started", "component", "agent", "node", cfg.NodeName, "version", cfg.Version, "socket", cfg.Socket, "metrics", l.Addr().String())
+	e := exporter.New(a, a.ClassicBounds(), exporter.WithTick(cfg.Tick), exporter.WithProtocol(a.Protocol()), exporter.WithLogger(log))
+	log.Info("agent started", "component", "agent", "node", cfg.NodeName, "version", cfg.Version, "socket", cfg.Socket, "metrics", l.Addr().String(), "listen", cfg.Listen)
+	server := agent.NewServer(a, log)
 	return agent.Group(ctx,
 		agent.Service{Name: "agent", Run: a.Run},
-		agent.Service{Name: "grpc", Run: agent.NewServer(a, log).ServeUnix},
+		agent.Service{Name: "grpc", Run: server.ServeUnix},
+		agent.Service{Name: "grpc-tls", Run: server.ServeTLS},
 		agent.Service{Name: "metrics", Run: func(ctx context.Context) error { return serveHTTP(ctx, l, e) }},
 	)
 }
