@@ -6,12 +6,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/mooring-dev/mooring/agent/cgroup"
 	"github.com/mooring-dev/mooring/agent/pods"
 	"github.com/mooring-dev/mooring/agent/state"
+	"github.com/mooring-dev/mooring/chaos"
 )
 
 const uid1 = "8ff3a2b1-0c4d-4e5f-9a6b-7c8d9e0f1a2b"
@@ -227,7 +229,6 @@ func TestAPodsLimitsAreItsKubeletsToWrite(t *testing.T) {
 		{"kubelet writes", pointer(true), ResizeOptions{DryRun: true}, `the limits of pod "bank/orders-0" are written by its kubelet: use ` + "`kubectl mooring resize`, or --raw"},
 		{"kubelet writes, forced", pointer(true), ResizeOptions{DryRun: true, Force: true}, "written by its kubelet"},
 		{"kubelet writes, raw", pointer(true), ResizeOptions{DryRun: true, Raw: true}, ""},
-		{"another pod of the name", pointer(true), ResizeOptions{DryRun: true, Raw: true, PodUID: "other"}, "the pod was made again"},
 		{"not known who", nil, ResizeOptions{DryRun: true}, "the API server has not said yet"},
 		{"not known who, raw", nil, ResizeOptions{DryRun: true, Raw: true}, ""},
 		{"the agent writes", pointer(false), ResizeOptions{DryRun: true}, ""},
@@ -247,6 +248,20 @@ func TestAPodsLimitsAreItsKubeletsToWrite(t *testing.T) {
 			require.NoError(t, err, "a server outside Kubernetes has no kubelet")
 		})
 	}
+}
+
+func TestAPodMadeAgainUnderTheNameIsNotTakenForTheOneMeant(t *testing.T) {
+	f := newFixture(t)
+	f.instance(t, "/db/orders", "orders").PodUID = "u1"
+	a := f.agent(t)
+	want := cgroup.Size{CPUMillicores: pointer(int64(1000))}
+	_, err := a.Resize(t.Context(), "orders", want, ResizeOptions{DryRun: true, PodUID: "u1"})
+	require.NoError(t, err)
+	_, err = a.Resize(t.Context(), "orders", want, ResizeOptions{PodUID: "u2"})
+	require.ErrorIs(t, err, ErrRefused)
+	require.ErrorContains(t, err, "the pod was made again")
+	_, _, err = a.StartFault(t.Context(), chaos.Spec{UID: "f", Kind: "freeze", Instance: "orders", Duration: time.Second}, FaultOptions{PodUID: "u2"})
+	require.ErrorContains(t, err, "the pod was made again")
 }
 
 func FuzzParsePolicy(f *testing.F) {

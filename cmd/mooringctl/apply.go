@@ -87,7 +87,7 @@ func (c *client) pinCommand() *cobra.Command {
 
 func (c *client) resizeCommand() *cobra.Command {
 	var cpuFlag, memoryFlag string
-	var dry, force bool
+	var dry, force, raw bool
 	cmd := &cobra.Command{
 		Use:     "resize INSTANCE",
 		Short:   "Change the CPU and memory limits of a running instance",
@@ -113,7 +113,7 @@ func (c *client) resizeCommand() *cobra.Command {
 				return errors.New("nothing to resize: give --cpu, --memory or both")
 			}
 			return c.apply(cmd.Context(), &agentpb.ApplyRequest{
-				Uid: newUID("resize"), Instance: args[0], DryRun: dry, Force: force,
+				Uid: newUID("resize"), Instance: args[0], DryRun: dry, Force: force, Raw: raw,
 				Desired: &agentpb.ApplyRequest_Size{Size: s},
 			})
 		},
@@ -122,6 +122,7 @@ func (c *client) resizeCommand() *cobra.Command {
 	f.StringVar(&cpuFlag, "cpu", "", "CPU limit in cores, such as 2 or 1500m")
 	f.StringVar(&memoryFlag, "memory", "", "memory limit, such as 4Gi or 512Mi")
 	f.BoolVar(&force, "force", false, "allow a memory limit below what is in use; the kernel may kill the database")
+	f.BoolVar(&raw, "raw", false, "write a pod's limits although its kubelet is to write them and may write over them; for emergencies")
 	f.BoolVar(&dry, "dry-run", false, "show what would change and change nothing")
 	return cmd
 }

@@ -1,5 +1,6 @@
 // Command mooringctl asks the agent of this node, over its unix socket, what
-// it sees and tells it what to do.
+// it sees and tells it what to do. Called as kubectl-mooring it is kubectl's
+// plug-in for a whole cluster. It also makes certificates.
 package main
 
 import (
@@ -9,6 +10,8 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -21,37 +24,78 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/mooring-dev/mooring/agent/agentpb"
+	"github.com/mooring-dev/mooring/cmd/mooringctl/kube"
 )
 
 // version is set by the linker.
 var version = "dev"
 
-func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+func main() { os.Exit(start(os.Args, os.Stdout, os.Stderr)) }
+
+// start runs the tree that the program's name asks for and returns the exit
+// status.
+func start(argv []string, stdout, stderr io.Writer) int {
+	// On Windows a name ends in .exe, and kubectl finds both spellings.
+	base := filepath.Base(argv[0])
+	if strings.HasPrefix(base, "kubectl-mooring") || strings.HasPrefix(base, "kubectl_mooring") {
+		return execute(kube.Command("kubectl mooring", version, stdout, stderr), "kubectl mooring", argv[1:], stderr)
+	}
+	return run(argv[1:], stdout, stderr)
+}
 
 // run returns the exit status: 0 done, 1 the agent refused or failed, 2 the
 // command line or the request is wrong.
 func run(args []string, stdout, stderr io.Writer) int {
 	c := &client{out: stdout}
 	cmd := c.root()
-	cmd.SetArgs(args)
+	cmd.AddCommand(certsCommand(stdout), kubeCommand(stdout, stderr))
 	cmd.SetOut(stdout)
 	cmd.SetErr(stderr)
+	return execute(cmd, "mooringctl", args, stderr)
+}
+
+// kubeCommand is kubectl's plug-in under the program's own name. Flags are its
+// own, too.
+func kubeCommand(stdout, stderr io.Writer) *cobra.Command {
+	return &cobra.Command{
+		Use:                "kube",
+		Short:              "See and steer the databases of a cluster (also: kubectl mooring)",
+		DisableFlagParsing: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			k := kube.Command("mooringctl kube", version, stdout, stderr)
+			k.SetArgs(args)
+			return k.ExecuteContext(cmd.Context())
+		},
+	}
+}
+
+// execute runs a command line and prints its error.
+func execute(cmd *cobra.Command, name string, args []string, stderr io.Writer) int {
+	cmd.SetArgs(args)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	err := cmd.ExecuteContext(ctx)
-	if err == nil {
-		return 0
-	}
 	var failed *agentError
-	if !errors.As(err, &failed) {
-		fmt.Fprintf(stderr, "mooringctl: %v\nrun `mooringctl --help` for usage\n", err)
-		return 2
+	var local *localError
+	var cluster *kube.Failure
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &failed):
+		fmt.Fprintf(stderr, "%s: %v\n", name, failed)
+		if failed.code == codes.InvalidArgument {
+			return 2
+		}
+		return 1
+	case errors.As(err, &local):
+		fmt.Fprintf(stderr, "%s: %v\n", name, local)
+		return 1
+	case errors.As(err, &cluster):
+		fmt.Fprintf(stderr, "%s: %v\n", name, err)
+		return cluster.ExitStatus()
 	}
-	fmt.Fprintf(stderr, "mooringctl: %v\n", failed)
-	if failed.code == codes.InvalidArgument {
-		return 2
-	}
-	return 1
+	fmt.Fprintf(stderr, "%s: %v\nrun `%s --help` for usage\n", name, err, name)
+	return 2
 }
 
 // agentError is an error that came from the agent or from reaching it.

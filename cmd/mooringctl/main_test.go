@@ -45,9 +45,11 @@ func (f *fakeAgent) Status(context.Context, *agentpb.StatusRequest) (*agentpb.St
 	}
 	node := int32(1)
 	return &agentpb.StatusReply{
+		PolicyDigest: "abc123", Epoch: 77, LimitsWriter: "kubelet",
 		NodeName: "n1", Time: timestamppb.Now(), Probe: &agentpb.Probe{Mode: "tracepoint", Detail: "fentry refused"},
 		Instances: []*agentpb.Instance{{
 			Id: "/db/orders", Name: "orders", Engine: "postgresql", Ports: []uint32{5432}, NumaNode: &node,
+			Policy: "shop/orders", Cluster: "orders", Role: "primary", Numa: "single-node", PlacementError: "no node\nis large enough",
 			Resources:  &agentpb.Resources{MemoryLimitBytes: 1 << 30},
 			Operations: []*agentpb.Operation{{Name: "select", Count: 10, Sum: durationpb.New(20 * time.Millisecond)}},
 		}},
@@ -146,7 +148,8 @@ func TestRequestsCarryWhatWasTyped(t *testing.T) {
 	r := last("resize orders --cpu 1500m --memory 2Gi --force --dry-run")
 	require.EqualValues(t, 1500, r.GetSize().GetCpuMillicores())
 	require.EqualValues(t, 2<<30, r.GetSize().GetMemoryBytes())
-	require.True(t, r.GetForce() && r.GetDryRun())
+	require.True(t, r.GetForce() && r.GetDryRun() && !r.GetRaw())
+	require.True(t, last("resize orders --cpu 2 --raw").GetRaw())
 	require.Nil(t, last("resize orders --cpu 2").GetSize().MemoryBytes, "what was not typed stays as it is")
 	require.EqualValues(t, 1, last("pin orders --node 1").GetPlacement().GetNode())
 	require.True(t, last("pin orders --node all").GetPlacement().GetAllNodes())
@@ -166,9 +169,9 @@ func TestRequestsCarryWhatWasTyped(t *testing.T) {
 func TestOutputIsATableOrJSON(t *testing.T) {
 	socket := serve(t, &fakeAgent{})
 	for args, says := range map[string][]string{
-		"status":         {"tracepoint", "fentry refused", "orders", "NUMA NODE", "f1"},
+		"status":         {"tracepoint", "fentry refused", "orders", "NUMA NODE", "f1", "policy abc123  controller epoch 77  limits of pods written by kubelet"},
 		"instances":      {"orders", "postgresql", "5432", "1024Mi", "2ms"},
-		"instances -l":   {"select", "ok", "10"},
+		"instances -l":   {"select", "ok", "10", "shop/orders", "primary", "no node; is large enough"},
 		"fault list":     {"f1", "freeze", "ended", "deadline"},
 		"doctor":         {"io-error", "no", "refused; by the kernel"},
 		"fault --help":   {"ends by itself"},

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -66,6 +67,9 @@ func (c *client) printStatus(s *agentpb.StatusReply) error {
 	if j := s.GetJournal(); j != "" {
 		fmt.Fprintln(c.out, "journal:", j)
 	}
+	if line := control(s); line != "" {
+		fmt.Fprintln(c.out, line)
+	}
 	for _, r := range s.GetCollectors() {
 		if r.GetError() != "" {
 			fmt.Fprintf(c.out, "collector %s: %s\n", r.GetName(), strings.ReplaceAll(r.GetError(), "\n", "; "))
@@ -91,6 +95,23 @@ func (c *client) printStatus(s *agentpb.StatusReply) error {
 	}
 	fmt.Fprintln(c.out)
 	return c.printFaults(s.GetFaults())
+}
+
+// control is one line about who steers this node: the policy in force, the
+// controller that was heard last and who writes the limits of pods. It is empty on
+// a node that no controller has found.
+func control(s *agentpb.StatusReply) string {
+	var words []string
+	if d := s.GetPolicyDigest(); d != "" {
+		words = append(words, "policy "+d)
+	}
+	if e := s.GetEpoch(); e != 0 {
+		words = append(words, fmt.Sprintf("controller epoch %d", e))
+	}
+	if w := s.GetLimitsWriter(); w != "" {
+		words = append(words, "limits of pods written by "+w)
+	}
+	return strings.Join(words, "  ")
 }
 
 // withStatus asks for the agent's status and prints it: as JSON, only what
@@ -122,11 +143,14 @@ func (c *client) instancesCommand() *cobra.Command {
 				if err := c.printInstances(s.GetInstances()); err != nil || !long {
 					return err
 				}
+				if err := c.printDeclared(s.GetInstances()); err != nil {
+					return err
+				}
 				return c.printOperations(s.GetInstances())
 			})
 		},
 	}
-	cmd.Flags().BoolVarP(&long, "long", "l", false, "also show statements by operation")
+	cmd.Flags().BoolVarP(&long, "long", "l", false, "also show what policies declare, and statements by operation")
 	return cmd
 }
 
@@ -152,6 +176,21 @@ func (c *client) printInstances(in []*agentpb.Instance) error {
 		}
 		row(t, i.GetName(), i.GetId(), i.GetEngine(), strings.Trim(fmt.Sprint(i.GetPorts()), "[]"), cpu(r.GetCpuMillicores()),
 			limit(r.GetMemoryLimitBytes()), size(r.GetMemoryInUseBytes()), numaNode(i), share(i), n, mean, note)
+	}
+	return t.Flush()
+}
+
+// printDeclared prints what policies say of the instances; nothing where none
+// does.
+func (c *client) printDeclared(in []*agentpb.Instance) error {
+	in = slices.DeleteFunc(slices.Clone(in), func(i *agentpb.Instance) bool { return i.GetPolicy() == "" })
+	if len(in) == 0 {
+		return nil
+	}
+	fmt.Fprintln(c.out)
+	t := c.table("INSTANCE", "POLICY", "CLUSTER", "ROLE", "WANTED", "NOTE")
+	for _, i := range in {
+		row(t, i.GetName(), i.GetPolicy(), i.GetCluster(), i.GetRole(), i.GetNuma(), strings.ReplaceAll(i.GetPlacementError(), "\n", "; "))
 	}
 	return t.Flush()
 }

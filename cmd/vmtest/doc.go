@@ -10,9 +10,11 @@
 // The guest is a Debian kernel and a Debian tree that setup.sh puts into the
 // cache folder. It has two CPUs in two sockets, two NUMA nodes at distance 21,
 // cgroup v2 with every controller enabled, PSI, BTF, an ext4 disk at /scratch,
-// and no network but lo. The module that contains the working directory is
-// there under its own path. All the guest writes is thrown away, save what it
-// writes below the directory named by -out, GOCOVERDIR or the coverage flags
+// and no network but lo. -image adds a disk at /state whose image the guest's
+// writes do not reach, and -tap a network interface, down and without address,
+// that ends in an interface of the host. The module that contains the working
+// directory is there under its own path. All the guest writes is thrown away, save
+// what it writes below the directory named by -out, GOCOVERDIR or the coverage flags
 // of go test.
 //
 // It is not a test framework and no container runtime: it knows nothing of what

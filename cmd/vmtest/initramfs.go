@@ -14,16 +14,20 @@ import (
 )
 
 // bootModules are what the guest needs before it can reach /lib/modules: its
-// root over 9p with an overlay, the port to the host, and the scratch disk.
-// Debian builds all of them as modules.
-func bootModules() []string {
-	return []string{"virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay", "virtio_blk", "ext4"}
+// root over 9p with an overlay, the port to the host, and the disks; and the
+// network interface if it has one. Debian builds all of them as modules.
+func bootModules(j job) []string {
+	names := []string{"virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay", "virtio_blk", "ext4"}
+	if j.Network {
+		names = append(names, "virtio_net")
+	}
+	return names
 }
 
 // writeInitramfs writes an archive with this program as /init, the modules and
 // the job. It sets j.Modules.
 func writeInitramfs(file string, k kernel, j job) error {
-	modules, err := loadModules(k.modules)
+	modules, err := loadModules(k.modules, bootModules(j))
 	if err != nil {
 		return err
 	}
@@ -66,8 +70,8 @@ type module struct {
 	data []byte
 }
 
-// loadModules reads the boot modules and all they need, in load order.
-func loadModules(dir string) ([]module, error) {
+// loadModules reads the named modules and all they need, in load order.
+func loadModules(dir string, names []string) ([]module, error) {
 	dep, err := os.ReadFile(filepath.Join(dir, "modules.dep"))
 	if err != nil {
 		return nil, fmt.Errorf("read module index: %w", err)
@@ -81,7 +85,7 @@ func loadModules(dir string) ([]module, error) {
 	if err != nil {
 		return nil, err
 	}
-	files, err := index.resolve(bootModules())
+	files, err := index.resolve(names)
 	if err != nil {
 		return nil, fmt.Errorf("resolve modules in %s: %w", dir, err)
 	}

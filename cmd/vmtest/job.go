@@ -18,6 +18,8 @@ type job struct {
 	Modules     []string // files of the initramfs, in load order
 	Shares      []share  // in mount order
 	Scratch     bool     // a disk is there, to be mounted at /scratch
+	Image       bool     // a disk is there, to be mounted at /state
+	Network     bool     // an interface is there, for the program to configure
 }
 
 // share is a folder of the host that the guest sees over 9p. The guest's
@@ -68,6 +70,8 @@ func planJob(o options, h hostView) (job, error) {
 		Environment: guestEnvironment(h.environment),
 		Directory:   "/",
 		Scratch:     o.disk > 0,
+		Image:       o.image != "",
+		Network:     o.tap != "",
 	}
 	if isTestBinary(program) {
 		j.Arguments = verboseTest(arguments)

@@ -62,10 +62,31 @@ func newMachine(o options, j job, k kernel, rootfs, qemu string) (_ *machine, er
 			return nil, err
 		}
 	}
+	if o.image != "" {
+		if m.devices.image, err = imageFile(o.image); err != nil {
+			return nil, err
+		}
+	}
 	if err := writeInitramfs(m.devices.initramfs, k, j); err != nil {
 		return nil, err
 	}
 	return m, nil
+}
+
+// imageFile refuses what QEMU would refuse less clearly, or worse, make.
+func imageFile(name string) (string, error) {
+	path, err := filepath.Abs(name)
+	if err != nil {
+		return "", fmt.Errorf("find disk image: %w", err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", fmt.Errorf("find disk image: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return "", fmt.Errorf("disk image %q is not a file", path)
+	}
+	return path, nil
 }
 
 // remove deletes the files. QEMU has them open by then, so it is also called

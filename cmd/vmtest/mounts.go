@@ -136,12 +136,42 @@ func configure(j job) error {
 			return err
 		}
 	}
+	if j.Image {
+		device, err := diskBySerial("/sys/block", imageSerial)
+		if err != nil {
+			return err
+		}
+		m := mount{source: device, target: "/state", kind: "ext4", flags: unix.MS_NOATIME}
+		if err := m.do(""); err != nil {
+			return err
+		}
+	}
 	for _, step := range []func() error{enableControllers, writeFiles, linkDevices, loopbackUp, raiseLimits} {
 		if err := step(); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// imageSerial names the disk of -image to the guest: which letter it gets
+// depends on what other disks there are.
+const imageSerial = "state"
+
+// diskBySerial finds the device of the virtio disk with that serial, which
+// drivers/block/virtio_blk.c shows in sysfs.
+func diskBySerial(sysBlock, serial string) (string, error) {
+	files, err := filepath.Glob(filepath.Join(sysBlock, "*", "serial"))
+	if err != nil {
+		return "", fmt.Errorf("list disks: %w", err)
+	}
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err == nil && strings.TrimSpace(string(b)) == serial {
+			return filepath.Join("/dev", filepath.Base(filepath.Dir(f))), nil
+		}
+	}
+	return "", fmt.Errorf("no disk with serial %q among %q", serial, files)
 }
 
 func mountShare(s share) error {

@@ -22,6 +22,8 @@ type options struct {
 	kernel    string        // a version, a release or a folder
 	memory    byteSize      // of the guest, split evenly over its nodes
 	disk      byteSize      // of /scratch; 0 for none
+	image     string        // an ext4 disk image to mount at /state, or empty
+	tap       string        // an interface of this machine to join the guest to, or empty
 	timeout   time.Duration // for the whole run
 	hang      time.Duration // without a heartbeat, once the guest is up
 	boot      time.Duration // without a first heartbeat
@@ -49,6 +51,8 @@ func parseOptions(arguments []string, getenv func(string) string, w io.Writer) (
 	f.StringVar(&o.kernel, "kernel", "6.1", "kernel: 5.10, 6.1, 6.12, a release, or a folder with boot/ and lib/modules/")
 	f.Var(&o.memory, "memory", "memory of the guest, in M or G")
 	f.Var(&o.disk, "disk", "size of the ext4 disk at /scratch, in M or G; 0 for none")
+	f.StringVar(&o.image, "image", "", "disk image with an ext4 on it, for /state; the guest's writes do not reach it")
+	f.StringVar(&o.tap, "tap", "", "existing tap interface to join the guest's network interface to, which the program configures")
 	f.DurationVar(&o.timeout, "timeout", 20*time.Minute, "time limit for the whole run")
 	f.DurationVar(&o.hang, "hang", time.Minute, "kill a guest that gave no sign of life for so long")
 	f.DurationVar(&o.boot, "boot", 3*time.Minute, "kill a guest that did not come up in so long")
@@ -94,10 +98,18 @@ func (o *options) check() error {
 		return fmt.Errorf("-memory %s: the guest needs 512M at least", &o.memory)
 	case o.disk != 0 && o.disk < 16*mib:
 		return fmt.Errorf("-disk %s: must be 0, or 16M at least", &o.disk)
+	case o.tap != "" && !validInterface(o.tap):
+		return fmt.Errorf("-tap %q is not the name of a network interface", o.tap)
 	case o.timeout <= 0 || o.hang <= 0 || o.boot <= 0:
 		return errors.New("-timeout, -hang and -boot must be above zero")
 	}
 	return nil
+}
+
+// validInterface follows dev_valid_name (net/core/dev.c), and refuses a comma
+// too, for that separates QEMU's options.
+func validInterface(name string) bool {
+	return len(name) < 16 && name != "." && name != ".." && !strings.ContainsAny(name, "/:, \t\n")
 }
 
 // cacheFolder is where setup.sh puts its trees; the rule is the same there.

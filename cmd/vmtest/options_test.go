@@ -23,6 +23,8 @@ func TestParseOptions(t *testing.T) {
 		require.Equal(t, 20*time.Minute, o.timeout)
 		require.Equal(t, time.Minute, o.hang)
 		require.Equal(t, "tcg", o.accel)
+		require.Empty(t, o.image)
+		require.Empty(t, o.tap)
 		require.Equal(t, "/home/op/.cache/mooring", o.cache)
 		require.Equal(t, []string{"/tmp/b001/x.test", "-test.v", "-kernel=no"}, o.arguments)
 	})
@@ -59,6 +61,8 @@ func TestParseOptionsRefuses(t *testing.T) {
 		"a size beyond counting": {nil, []string{"-disk", "9999999999G", "true"}, "not a number of M or G"},
 		"too little memory":      {nil, []string{"-memory", "100M", "true"}, "-memory 100M: the guest needs 512M"},
 		"too small a disk":       {nil, []string{"-disk", "1M", "true"}, "-disk 1M: must be 0, or 16M"},
+		"a tap of no name":       {nil, []string{"-tap", "a,b", "true"}, `-tap "a,b" is not the name of a network interface`},
+		"a tap of a long name":   {nil, []string{"-tap", "sixteenlettersxx", "true"}, "is not the name of a network interface"},
 		"no time":                {nil, []string{"-hang", "0s", "true"}, "must be above zero"},
 		"a bad environment":      {map[string]string{"VMTEST_HANG": "soon"}, []string{"true"}, `VMTEST_HANG="soon"`},
 		"an unknown accelerator": {map[string]string{"VMTEST_ACCEL": "hvf"}, []string{"true"}, "must be tcg or kvm"},

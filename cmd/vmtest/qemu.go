@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"os/exec"
@@ -21,6 +22,7 @@ type devices struct {
 	initramfs string
 	console   string // file the console is written to
 	scratch   string // disk image, or empty
+	image     string // disk image that must not be written, or empty
 	shares    []share
 }
 
@@ -65,7 +67,23 @@ func qemuArguments(o options, d devices) []string {
 		a = append(a, "-drive", "if=none,id=scratch,format=raw,cache=unsafe,file="+escape(d.scratch),
 			"-device", "virtio-blk-pci,drive=scratch,serial=scratch")
 	}
+	if d.image != "" {
+		a = append(a, "-drive", "if=none,id="+imageSerial+",format=raw,cache=unsafe,snapshot=on,file="+escape(d.image),
+			"-device", "virtio-blk-pci,drive="+imageSerial+",serial="+imageSerial)
+	}
+	if o.tap != "" {
+		a = append(a, "-netdev", "tap,id=net,ifname="+o.tap+",script=no,downscript=no",
+			"-device", "virtio-net-pci,netdev=net,romfile=,mac="+hardwareAddress(o.tap))
+	}
 	return a
+}
+
+// hardwareAddress derives the guest's from the name of the tap interface: stable
+// from run to run, and different for two guests on one bridge. 52:54:00 is
+// what QEMU itself takes for its guests.
+func hardwareAddress(tap string) string {
+	h := sha256.Sum256([]byte(tap))
+	return fmt.Sprintf("52:54:00:%02x:%02x:%02x", h[0], h[1], h[2])
 }
 
 // kernelCommandLine is what the kernel gets. Not "quiet": the console is the

@@ -8,10 +8,12 @@ set -euo pipefail
 
 usage() {
 	cat <<USAGE
-usage: setup.sh build | vm | kernel VERSION | all
+usage: setup.sh build | vm | kernel VERSION | kube | all
   build           install the compilers and generators on this machine
   vm              QEMU, the guest's Debian tree and the 6.1 kernel, into the cache folder
   kernel VERSION  one more kernel into the cache folder: 5.10, 6.1 or 6.12
+  kube            Kubernetes, containerd, helm, etcd and Prometheus for the end-to-end test,
+                  into the cache folder; needs vm and a Go toolchain, and ten minutes the first time
   all             build and vm
 The cache folder is \$MOORING_CACHE, else \$XDG_CACHE_HOME/mooring, else ~/.cache/mooring.
 USAGE
@@ -29,6 +31,19 @@ readonly qemu_packages=(qemu-system-x86)
 readonly guest_packages=(
 	bash dmsetup e2fsprogs iproute2 iputils-ping kmod mariadb-server postgresql
 	postgresql-contrib procps redis-server sysbench util-linux
+)
+# Unpacked for the end-to-end test: the first two run on the host, the others in the guest.
+readonly control_packages=(etcd-server prometheus runc containernetworking-plugins)
+
+# Built for the end-to-end test by the Go toolchain. The Kubernetes version is the one that the
+# module in kube_module requires.
+readonly kube_module="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/e2e/kube"
+readonly kube_programs=(kube-apiserver kube-controller-manager kube-scheduler kubelet kubectl)
+readonly go_programs=(
+	github.com/containerd/containerd/v2/cmd/containerd@v2.4.2
+	github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2@v2.4.2
+	github.com/containerd/containerd/v2/cmd/ctr@v2.4.2
+	helm.sh/helm/v3/cmd/helm@v3.22.0
 )
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -222,6 +237,52 @@ kernel() {
 	ln -sfn "$release" "$cache/kernels/$version"
 }
 
+# control unpacks the programs that the end-to-end test takes from Debian.
+control() {
+	local stamp apt_options made
+	stamp=$(stamp_of "${control_packages[@]}")
+	if stamp_is "$cache/control" "$stamp"; then
+		say "etcd, Prometheus, runc and the CNI plugins are there"
+		return
+	fi
+	suite_apt bookworm
+	say "unpacking ${control_packages[*]} into $cache/control"
+	made=$work/control
+	mkdir -p "$made" "$work/control-debs"
+	(cd "$work/control-debs" && apt-get "${apt_options[@]}" download "${control_packages[@]}")
+	for package in "$work/control-debs"/*.deb; do
+		dpkg -x "$package" "$made"
+	done
+	[[ -x $made/usr/bin/etcd && -x $made/usr/bin/promtool && -x $made/usr/sbin/runc && -x $made/usr/lib/cni/bridge ]] ||
+		refuse "the packages ${control_packages[*]} do not hold the programs wanted"
+	put "$made" "$cache/control" "$stamp"
+}
+
+# kube_build compiles Kubernetes, containerd and helm, one after the other. What is built says its
+# version as a release does: kubelet and the API server compare theirs.
+kube_build() {
+	local stamp made version program
+	stamp=$(stamp_of "${kube_programs[@]}" "${go_programs[@]}" "$(cat "$kube_module/go.mod" "$kube_module/go.sum")")
+	if stamp_is "$cache/kube" "$stamp"; then
+		say "Kubernetes, containerd and helm are there"
+		return
+	fi
+	command -v go >/dev/null || refuse "building Kubernetes needs the Go toolchain that go.mod names, and there is no go in PATH"
+	version=$(cd "$kube_module" && go list -m -f '{{.Version}}' k8s.io/kubernetes)
+	made=$work/kube
+	mkdir -p "$made/bin"
+	for program in "${kube_programs[@]}"; do
+		say "building $program $version"
+		(cd "$kube_module" && CGO_ENABLED=0 go build -trimpath -o "$made/bin/$program" \
+			-ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$version" "k8s.io/kubernetes/cmd/$program")
+	done
+	for program in "${go_programs[@]}"; do
+		say "building $program"
+		CGO_ENABLED=0 GOBIN=$made/bin go install -trimpath -ldflags '-s -w' "$program"
+	done
+	put "$made" "$cache/kube" "$stamp"
+}
+
 # locked runs its arguments with the cache to itself and a work folder that is gone afterwards.
 # The folder lies in the cache so that a finished tree is moved by a rename.
 locked() {
@@ -250,11 +311,18 @@ vm() {
 	kernel 6.1
 }
 
+kube() {
+	[[ -e $cache/rootfs/.stamp && -e $cache/qemu/.stamp ]] || refuse "the virtual machine is missing: run setup.sh vm first"
+	control
+	kube_build
+}
+
 check_system
 case "${1:-}/$#" in
 build/1) build ;;
 vm/1) locked vm ;;
 kernel/2) locked kernel "$2" ;;
+kube/1) locked kube ;;
 all/1)
 	build
 	locked vm

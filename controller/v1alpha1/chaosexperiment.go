@@ -19,7 +19,7 @@ const (
 )
 
 // ExperimentPhase is where an experiment stands.
-// +kubebuilder:validation:Enum=Pending;Active;Recovering;Recovered;Aborted;Refused;Failed
+// +kubebuilder:validation:Enum=Pending;Active;Recovering;Recovered;Aborted;DryRun;Refused;Failed
 type ExperimentPhase string
 
 // Phases of an experiment.
@@ -32,6 +32,9 @@ const (
 	ExperimentRecovered ExperimentPhase = "Recovered"
 	// ExperimentAborted means ended by spec.abort or by deletion.
 	ExperimentAborted ExperimentPhase = "Aborted"
+	// ExperimentDryRun means checked and planned on every target, as asked, and
+	// nothing broken.
+	ExperimentDryRun ExperimentPhase = "DryRun"
 	// ExperimentRefused means never begun, for the reason in the conditions.
 	ExperimentRefused ExperimentPhase = "Refused"
 	// ExperimentFailed means begun, and then not carried out as asked.

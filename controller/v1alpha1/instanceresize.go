@@ -15,14 +15,16 @@ const (
 )
 
 // ResizePhase is where a resize stands.
-// +kubebuilder:validation:Enum=Pending;Running;Complete;RolledBack;Failed;Refused
+// +kubebuilder:validation:Enum=Pending;Running;Complete;DryRun;RolledBack;Failed;Refused
 type ResizePhase string
 
 // Phases of a resize.
 const (
-	ResizePending    ResizePhase = "Pending"
-	ResizeRunning    ResizePhase = "Running"
-	ResizeDone       ResizePhase = "Complete"
+	ResizePending ResizePhase = "Pending"
+	ResizeRunning ResizePhase = "Running"
+	ResizeDone    ResizePhase = "Complete"
+	// ResizeDryRun means checked for every target, as asked, and nothing changed.
+	ResizeDryRun     ResizePhase = "DryRun"
 	ResizeRolledBack ResizePhase = "RolledBack"
 	ResizeFailed     ResizePhase = "Failed"
 	ResizeRefused    ResizePhase = "Refused"
