@@ -10,7 +10,7 @@ SETUP    = cmd/vmtest/setup.sh
 KERNEL_PACKAGES = $(shell grep -rl '^//go:build kernel$$' --include='*_test.go' . | xargs -rn1 dirname | sort -u)
 
 .DEFAULT_GOAL := help
-.PHONY: help build generate fmt lint verify unit test test-vm matrix demo bench run fuzz tools clean
+.PHONY: help build generate fmt lint verify unit test test-vm matrix demo e2e bench run fuzz tools clean
 
 ##@ Everyday
 
@@ -19,13 +19,19 @@ help: ## list the targets
 
 build: ## build all binaries into bin/
 	@mkdir -p bin
-	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/mooring-agent ./cmd/mooringctl ./cmd/vmtest ./cmd/demo ./cmd/bench
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/mooring-agent ./cmd/mooring-controller ./cmd/mooringctl \
+	  ./cmd/vmtest ./cmd/demo ./cmd/bench ./cmd/e2e ./cmd/e2e/pause
+	@ln -sfn mooringctl bin/kubectl-mooring
 
 run: build ## run the agent on this machine: statement latencies of the databases here, until Ctrl-C
 	@cmd/run.sh
 
 demo: tools build ## show the agent at work on PostgreSQL and MariaDB in a virtual machine
 	bin/vmtest -memory 4G -disk 4G -timeout 15m -kernel $(KERNEL) -- bin/demo
+
+e2e: tools build ## the whole of Mooring on a real Kubernetes with one node in a virtual machine
+	@$(SETUP) kube
+	bin/e2e
 
 bench: tools build ## price of the statement probe: pgbench with it on and off, on this machine
 	bin/bench
@@ -60,6 +66,7 @@ generate: ## regenerate BPF objects, gRPC code and metric tables
 	BPF_CLANG=$(CLANG) go generate ./bpf ./agent/agentpb
 	go tool controller-gen object paths=./controller/v1alpha1
 	go tool controller-gen crd:maxDescLen=400 paths=./controller/v1alpha1 output:crd:dir=deploy/crds
+	cp deploy/crds/mooring.dev_*.yaml deploy/helm/mooring/crds/
 	go test ./exporter -run 'TestGolden|TestReadme' -update
 
 fmt: ## format Go and BPF C
