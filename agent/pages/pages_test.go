@@ -1,7 +1,9 @@
 package pages
 
 import (
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -26,6 +28,28 @@ func TestOnlySharedMemoryIsFound(t *testing.T) {
 		{"00:01", "5", "/m/7f0005000000-7f0005001000", 4096},
 		{"00:1a", "9", "/m/7f0006000000-7f0006001000", 4096},
 	}, got)
+}
+
+func TestSharedMemoryThatNobodyHasMappedIsFoundInAPodsOwnFileSystem(t *testing.T) {
+	root := t.TempDir()
+	for _, dir := range []string{"1/root/dev", "7/root/dev/shm", "8/root/dev"} {
+		require.NoError(t, os.MkdirAll(filepath.Join(root, dir), 0o755))
+	}
+	// Another file system, as a pod has it: procfs stands in for the host's.
+	require.NoError(t, os.Symlink("/proc", filepath.Join(root, "1/root/dev/shm")))
+	require.NoError(t, os.WriteFile(filepath.Join(root, "7/root/dev/shm/PostgreSQL.1"), []byte("x"), 0o600))
+	require.NoError(t, os.Symlink("/etc/passwd", filepath.Join(root, "7/root/dev/shm/link")))
+	found, err := posix(filepath.Join(root, "7"), filepath.Join(root, "1"))
+	require.NoError(t, err)
+	require.Len(t, found, 1)
+	require.Equal(t, filepath.Join(root, "7/root/dev/shm/PostgreSQL.1"), found[0].file)
+	require.EqualValues(t, 1, found[0].length)
+	// The host's own file system, and a process without one.
+	for _, host := range []string{"7", "8"} {
+		found, err = posix(filepath.Join(root, host), filepath.Join(root, "7"))
+		require.NoError(t, err)
+		require.Empty(t, found)
+	}
 }
 
 func TestDamagedMapsAreRefused(t *testing.T) {

@@ -39,16 +39,20 @@ type segment struct {
 // bytes could not be moved.
 //
 // A process that ended is no error. Segments are those of mmap (anonymous and
-// shared), System V, POSIX and memfd.
+// shared), System V, POSIX (in a pod also those that nobody has mapped) and memfd.
 func Shared(procRoot string, pids []int, to int) (left int64, err error) {
 	var errs []error
 	done := map[[2]string]bool{}
 	for _, pid := range pids {
 		dir := filepath.Join(procRoot, strconv.Itoa(pid))
 		found, err := segments(dir)
-		if err != nil && !gone(err) {
-			errs = append(errs, err)
+		unmapped, perr := posix(dir, filepath.Join(procRoot, "1"))
+		for _, err := range []error{err, perr} {
+			if err != nil && !gone(err) {
+				errs = append(errs, err)
+			}
 		}
+		found = append(found, unmapped...)
 		for _, s := range found {
 			key := [2]string{s.device, s.inode}
 			if done[key] {
