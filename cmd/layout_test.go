@@ -66,7 +66,7 @@ var arrows = map[string][]string{
 // touches one directory. "" stands for test files only.
 var owners = map[string][]string{
 	"github.com/cilium/ebpf":                 {"bpf"},
-	"github.com/vishvananda/netlink":         {"bpf", "agent/pods", "cmd/e2e/testbed"},
+	"github.com/vishvananda/netlink":         {"bpf", "agent/pods", "cmd/e2e", "cmd/e2e/testbed"},
 	"github.com/containerd/cgroups/v3":       {"agent/cgroup"},
 	"github.com/opencontainers/runtime-spec": {"agent/cgroup"},
 	"github.com/prometheus/procfs":           {"numa", "agent/pods"},

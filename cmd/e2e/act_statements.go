@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// settled is how long a statement needs to be seen by Prometheus: a tick of
+// the agent's, and two scrapes.
+const settled = 5 * time.Second
+
+const prometheusConfig = `
+global: {scrape_interval: 1s, scrape_timeout: 1s}
+scrape_configs:
+  - job_name: mooring-agent
+    honor_labels: true
+    static_configs: [{targets: ["172.31.0.11:9750"]}]
+  - job_name: mooring-controller
+    static_configs: [{targets: ["%s:9752"]}]
+`
+
+// startPrometheus starts a real Prometheus that scrapes agent and controller.
+func (s *stage) startPrometheus(ctx context.Context) error {
+	address, err := s.controllerIP(ctx)
+	if err != nil {
+		return err
+	}
+	if s.prometheus, err = s.StartPrometheus(ctx, fmt.Sprintf(prometheusConfig, address)); err != nil {
+		return err
+	}
+	return s.Eventually(ctx, 60*time.Second, "Prometheus to have scraped agent and controller", func(ctx context.Context) error {
+		up, err := s.promQL(ctx, "sum(up)")
+		if err != nil {
+			return err
+		}
+		if up != 2 {
+			return fmt.Errorf("%v of 2 targets are up", up)
+		}
+		return nil
+	})
+}
+
+// controllerIP is the address of the controller's only pod.
+func (s *stage) controllerIP(ctx context.Context) (string, error) {
+	out, err := s.Kubectl(ctx, "get", "pods", "-n", system, "-l", "app.kubernetes.io/name=mooring-controller",
+		"-o", "jsonpath={range .items[?(@.status.phase==\"Running\")]}{.status.podIP} {end}")
+	if err != nil {
+		return "", err
+	}
+	f := strings.Fields(out)
+	if len(f) == 0 {
+		return "", errors.New("no controller runs")
+	}
+	return f[0], nil
+}
+
+// promQL asks Prometheus for one number; no series is 0.
+func (s *stage) promQL(ctx context.Context, query string) (float64, error) {
+	samples, err := s.prometheus.Query(ctx, query)
+	if err != nil || len(samples) == 0 {
+		return 0, err
+	}
+	return samples[0].Value, nil
+}
+
+// counted is how many statements of one kind Prometheus knows of a pod.
+func (s *stage) counted(ctx context.Context, pod, operations string) (float64, error) {
+	return s.promQL(ctx, fmt.Sprintf(`sum(db_server_operation_duration_seconds_count{namespace="shop",pod=%q,db_operation_name=~%q})`, pod, operations))
+}
+
+// compareStatements runs a load and holds what Prometheus scraped against the
+// databases' own counters.
+func (s *stage) compareStatements(ctx context.Context) error {
+	if err := s.startPrometheus(ctx); err != nil {
+		return err
+	}
+	address, err := s.serverAddress(ctx, "orders-0")
+	if err != nil {
+		return err
+	}
+	host := strings.TrimSuffix(address, ":5432")
+	if out, err := s.Output(ctx, "pgbench", "-h", host, "-U", "postgres", "-i", "-q", "-s", "1", "postgres"); err != nil {
+		return fmt.Errorf("fill orders: %w: %s", err, out)
+	}
+	time.Sleep(settled)
+	const operations = "select|insert|update|delete"
+	before, err := s.counted(ctx, "orders-0", operations)
+	if err != nil {
+		return err
+	}
+	if _, err := s.PostgreSQL(ctx, "orders-0", "SELECT pg_stat_statements_reset()"); err != nil {
+		return err
+	}
+	if out, err := s.Output(ctx, "pgbench", "-h", host, "-U", "postgres", "-n", "-M", "extended", "-c", "2", "-t", "50", "postgres"); err != nil {
+		return fmt.Errorf("load orders: %w: %s", err, out)
+	}
+	own, err := s.PostgreSQL(ctx, "orders-0", "SELECT sum(calls) FROM pg_stat_statements WHERE query ~* '^(select|insert|update|delete)'")
+	if err != nil {
+		return err
+	}
+	time.Sleep(settled)
+	after, err := s.counted(ctx, "orders-0", operations)
+	if err != nil {
+		return err
+	}
+	want, err := strconv.ParseFloat(own, 64)
+	if err != nil {
+		return fmt.Errorf("read PostgreSQL's count %q: %w", own, err)
+	}
+	s.say("pgbench: pg_stat_statements counted %v, Prometheus has %v (1 more is our own reading)", want, after-before)
+	// The reset is counted by neither alone: it clears itself away, and /metrics
+	// has it; the reading of the sum is in /metrics only, for it counts itself at its end.
+	s.figures.Equal("statements in Prometheus beyond pg_stat_statements", after-before-want-1, "", 0)
+	return s.compareMariaDB(ctx)
+}
+
+// compareMariaDB compares inserts, of which the kubelet's probes make none.
+func (s *stage) compareMariaDB(ctx context.Context) error {
+	if _, err := s.MariaDB(ctx, "ledger-0", "CREATE TABLE IF NOT EXISTS shop.entry (id INT) ENGINE=InnoDB"); err != nil {
+		return err
+	}
+	const inserts = "SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME='COM_INSERT'"
+	count := func() (own, ours float64, err error) {
+		time.Sleep(settled)
+		text, err := s.MariaDB(ctx, "ledger-0", inserts)
+		if err != nil {
+			return 0, 0, err
+		}
+		if own, err = strconv.ParseFloat(text, 64); err != nil {
+			return 0, 0, fmt.Errorf("read MariaDB's count %q: %w", text, err)
+		}
+		ours, err = s.counted(ctx, "ledger-0", "insert")
+		return own, ours, err
+	}
+	own0, ours0, err := count()
+	if err != nil {
+		return err
+	}
+	if _, err := s.MariaDB(ctx, "ledger-0", strings.Repeat("INSERT INTO shop.entry VALUES (1);", 100)); err != nil {
+		return err
+	}
+	own1, ours1, err := count()
+	if err != nil {
+		return err
+	}
+	s.say("MariaDB counted %v inserts, Prometheus has %v", own1-own0, ours1-ours0)
+	s.figures.Equal("inserts in Prometheus beyond MariaDB's own count", (ours1-ours0)-(own1-own0), "", 0)
+	return nil
+}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// seen is one value of a file and when it was first read.
+type seen struct {
+	File  string    `json:"file"`
+	Value string    `json:"value"`
+	Time  time.Time `json:"time"`
+}
+
+// observeFiles runs in the guest: it reads control files over and over for so
+// long and prints each change as a line of JSON.
+func observeFiles(args []string) error {
+	if len(args) < 2 {
+		return errors.New("observe wants a duration and files")
+	}
+	limit, err := time.ParseDuration(args[0])
+	if err != nil {
+		return fmt.Errorf("read duration: %w", err)
+	}
+	last := map[string]string{}
+	out := json.NewEncoder(os.Stdout)
+	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+		for _, f := range args[1:] {
+			b, err := os.ReadFile(f)
+			if err != nil {
+				return fmt.Errorf("observe: %w", err)
+			}
+			value := strings.TrimSpace(string(b))
+			if old, ok := last[f]; ok && old == value {
+				continue
+			}
+			last[f] = value
+			if err := out.Encode(seen{f, value, time.Now()}); err != nil {
+				return fmt.Errorf("print: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// observe runs observeFiles in the guest and returns the changes, with times
+// by this machine's clock.
+func (s *stage) observe(ctx context.Context, limit time.Duration, files ...string) ([]seen, error) {
+	clock, err := s.Node.Clock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r, err := s.Node.Exec(ctx, append([]string{filepath.Join(s.Dir, "guest", "e2e"), "observe", limit.String()}, files...)...)
+	if err != nil {
+		return nil, err
+	}
+	if r.Exit != 0 {
+		return nil, fmt.Errorf("observe files in the guest: %s", r.Stderr)
+	}
+	var all []seen
+	d := json.NewDecoder(strings.NewReader(r.Stdout))
+	for d.More() {
+		var one seen
+		if err := d.Decode(&one); err != nil {
+			return nil, fmt.Errorf("decode observation: %w", err)
+		}
+		one.Time = one.Time.Add(-clock.Ahead)
+		all = append(all, one)
+	}
+	return all, nil
+}
