@@ -3,6 +3,7 @@
 package pages
 
 import (
+	"maps"
 	"os"
 	"os/exec"
 	"strconv"
@@ -73,6 +74,21 @@ func TestSharedMemoryThatNobodyHasMappedMoves(t *testing.T) {
 	require.Equal(t, map[int32]int{0: testBytes / os.Getpagesize()}, where(t, pid))
 }
 
+func TestReservedPagesThatWereNeverUsedMove(t *testing.T) {
+	fd, err := unix.MemfdCreate("reserved", 0)
+	require.NoError(t, err)
+	f := os.NewFile(uintptr(fd), "reserved")
+	defer f.Close()
+	require.NoError(t, unix.Fallocate(fd, 0, 0, testBytes))
+	s := segment{file: "/proc/self/fd/" + strconv.Itoa(fd), length: testBytes}
+	for _, node := range []int{1, 0} {
+		left, err := s.move(node)
+		require.NoError(t, err)
+		require.Zero(t, left)
+		require.Equal(t, map[int32]int{int32(node): testBytes / os.Getpagesize()}, pagesOf(t, f))
+	}
+}
+
 // where counts the pages of pid's segment by node.
 func where(t *testing.T, pid int) map[int32]int {
 	t.Helper()
@@ -86,16 +102,24 @@ func where(t *testing.T, pid int) map[int32]int {
 		f, err := os.OpenFile(s.file, os.O_RDWR, 0)
 		require.NoError(t, err)
 		defer f.Close()
-		mem, err := unix.Mmap(int(f.Fd()), 0, testBytes, unix.PROT_READ, unix.MAP_SHARED)
-		require.NoError(t, err)
-		defer func() { require.NoError(t, unix.Munmap(mem)) }()
-		for i := 0; i < len(mem); i += os.Getpagesize() {
-			sink(mem[i])
-			address, status := uintptr(unsafe.Pointer(&mem[i])), int32(-1)
-			_, _, errno := unix.Syscall6(unix.SYS_MOVE_PAGES, 0, 1, uintptr(unsafe.Pointer(&address)), 0, uintptr(unsafe.Pointer(&status)), 0)
-			require.Zero(t, errno)
-			counts[status]++
-		}
+		maps.Copy(counts, pagesOf(t, f))
+	}
+	return counts
+}
+
+// pagesOf counts the pages of a file in memory by node.
+func pagesOf(t *testing.T, f *os.File) map[int32]int {
+	t.Helper()
+	mem, err := unix.Mmap(int(f.Fd()), 0, testBytes, unix.PROT_READ, unix.MAP_SHARED)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, unix.Munmap(mem)) }()
+	counts := map[int32]int{}
+	for i := 0; i < len(mem); i += os.Getpagesize() {
+		sink(mem[i])
+		address, status := uintptr(unsafe.Pointer(&mem[i])), int32(-1)
+		_, _, errno := unix.Syscall6(unix.SYS_MOVE_PAGES, 0, 1, uintptr(unsafe.Pointer(&address)), 0, uintptr(unsafe.Pointer(&status)), 0)
+		require.Zero(t, errno)
+		counts[status]++
 	}
 	return counts
 }

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const maps = `55d0c0000000-55d0c0100000 r-xp 00000000 fe:01 1234 /usr/lib/postgresql/15/bin/postgres
+const mapsText = `55d0c0000000-55d0c0100000 r-xp 00000000 fe:01 1234 /usr/lib/postgresql/15/bin/postgres
 7f0000000000-7f0004000000 rw-s 00000000 00:01 1053 /dev/zero (deleted)
 7f0005000000-7f0005001000 rw-s 00000000 00:01 5 /SYSV0052e2c1 (deleted)
 7f0006000000-7f0006001000 rw-s 00000000 00:1a 9 /dev/shm/PostgreSQL.1234
@@ -21,7 +21,7 @@ const maps = `55d0c0000000-55d0c0100000 r-xp 00000000 fe:01 1234 /usr/lib/postgr
 `
 
 func TestOnlySharedMemoryIsFound(t *testing.T) {
-	got, err := parseMaps(strings.NewReader(maps), "/m")
+	got, err := parseMaps(strings.NewReader(mapsText), "/m")
 	require.NoError(t, err)
 	require.Equal(t, []segment{
 		{"00:01", "1053", "/m/7f0000000000-7f0004000000", 64 << 20},
@@ -85,7 +85,7 @@ func TestNodesOutOfRangeAreRefused(t *testing.T) {
 }
 
 func FuzzParseMaps(f *testing.F) {
-	f.Add(maps)
+	f.Add(mapsText)
 	f.Fuzz(func(t *testing.T, text string) {
 		found, err := parseMaps(strings.NewReader(text), "/m")
 		if err != nil {

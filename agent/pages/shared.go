@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -138,7 +139,7 @@ func (s segment) move(to int) (left int64, err error) {
 		length = s.length
 	}
 	for at := int64(0); at < length; at += window {
-		n, err := moveWindow(int(f.Fd()), at, min(window, length-at), to)
+		n, err := moveWindow(int(f.Fd()), at, min(window, length-at), to, allocated(fi) >= length)
 		left += n
 		if err != nil {
 			return left, err
@@ -147,8 +148,21 @@ func (s segment) move(to int) (left int64, err error) {
 	return left, nil
 }
 
-// moveWindow maps a part of a segment, moves it and unmaps it.
-func moveWindow(fd int, at, length int64, to int) (left int64, err error) {
+// allocated is how many bytes of a file exist.
+func allocated(fi fs.FileInfo) int64 {
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0
+	}
+	return st.Blocks * 512 // the unit of st_blocks, whatever the file system's
+}
+
+// moveWindow maps a part of a segment, moves it and unmaps it. whole says that
+// all of its pages exist. That cannot be seen otherwise of pages that were
+// reserved by fallocate, as PostgreSQL does, and not used yet: mincore says that
+// they are not there (they are not up to date, mm/mincore.c), and yet they lie on
+// some node and are charged to the instance.
+func moveWindow(fd int, at, length int64, to int, whole bool) (left int64, err error) {
 	mem, err := unix.Mmap(fd, at, int(length), unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
 		return 0, fmt.Errorf("map shared memory: %w", err)
@@ -164,7 +178,7 @@ func moveWindow(fd int, at, length int64, to int) (left int64, err error) {
 	for i, r := range resident {
 		// Touching a page that does not exist would allocate it, and charge
 		// it to the agent.
-		if r&1 == 0 {
+		if r&1 == 0 && !whole {
 			continue
 		}
 		touched ^= mem[i*size]

@@ -210,17 +210,14 @@ func (s *stage) installed(ctx context.Context, limit time.Duration) error {
 }
 
 // systemLogs is what Mooring's own pods say, as an error.
-func (s *stage) systemLogs(ctx context.Context) error { return s.logsOf(ctx, system) }
-
-// logsOf is what the pods of Mooring's in a namespace say, as an error.
-func (s *stage) logsOf(ctx context.Context, namespace string) error {
+func (s *stage) systemLogs(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
 	defer cancel()
 	var all []string
 	for _, args := range [][]string{
-		{"get", "pods", "-n", namespace, "-o", "wide"},
-		{"get", "events", "-n", namespace, "--field-selector", "type=Warning"},
-		{"logs", "-n", namespace, "-l", "app.kubernetes.io/part-of=mooring", "--prefix", "--tail", "40", "--all-containers"},
+		{"get", "pods", "-n", system, "-o", "wide"},
+		{"get", "events", "-n", system, "--field-selector", "type=Warning"},
+		{"logs", "-n", system, "-l", "app.kubernetes.io/part-of=mooring", "--prefix", "--tail", "40", "--all-containers"},
 	} {
 		out, err := s.Kubectl(ctx, args...)
 		if err != nil {

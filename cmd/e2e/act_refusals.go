@@ -28,7 +28,7 @@ func (s *stage) refuse(ctx context.Context) error {
 		return err
 	}
 	for _, c := range []struct{ name, target, rest, says string }{
-		{"two-of-two-replicas", "{policy: orders, role: replica, count: 2}", freezeRest, "2 of 3"},
+		{"two-of-two-replicas", "{policy: orders, role: replica, count: 2}", freezeRest, "has 3 instances, of which 1 may be lost"},
 		{"no-match", "{policy: orders, selector: {matchLabels: {app: nothing}}}", freezeRest, "no"},
 		{"not-an-instance", "{policy: orders, pods: [neighbour]}", freezeRest, "neighbour"},
 		{"chaos-not-allowed", "{policy: ledger}", freezeRest, "allow"},

@@ -191,11 +191,11 @@ func (s *stage) timeWrites(ctx context.Context, files []string, call func() erro
 	}
 	done := make(chan observation, 1)
 	go func() {
-		all, err := s.observe(ctx, 10*time.Second, files...)
+		all, err := s.observe(ctx, 7*time.Second, files...)
 		done <- observation{all, err}
 	}()
 	// The observer must have read everything once.
-	time.Sleep(2 * time.Second)
+	time.Sleep(time.Second)
 	begun := time.Now()
 	if err := call(); err != nil {
 		<-done

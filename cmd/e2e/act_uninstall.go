@@ -14,19 +14,24 @@ import (
 // uninstall takes Mooring off the cluster by the steps of deploy/README.md and
 // compares the node with what it was before.
 func (s *stage) uninstall(ctx context.Context) error {
-	for _, kind := range []string{"chaosexperiments", "instanceresizes", "databasepolicies"} {
-		if _, err := s.Kubectl(ctx, "delete", kind, "--all", "-A", "--timeout", "60s"); err != nil {
+	for _, args := range [][]string{
+		{"delete", "chaosexperiments,instanceresizes", "-A", "--all", "--timeout", "60s"},
+		{"delete", "databasepolicies", "-A", "--all", "--timeout", "60s"},
+		{"delete", "-n", system, "daemonset/mooring-agent", "deployment/mooring-controller"},
+		{"wait", "-n", system, "pod", "-l", "app.kubernetes.io/part-of=mooring", "--for=delete", "--timeout=2m"},
+	} {
+		if _, err := s.Kubectl(ctx, args...); err != nil {
 			return err
 		}
 	}
-	out, err := s.Kubectl(ctx, "delete", "-k", filepath.Join(s.Dir, "install"), "--timeout", "120s")
+	if err := s.cleanNodes(ctx); err != nil {
+		return errors.Join(err, s.systemLogs(ctx))
+	}
+	out, err := s.Kubectl(ctx, "delete", "-k", filepath.Join(s.Dir, "install"), "--ignore-not-found", "--timeout", "120s")
 	if err != nil {
 		return err
 	}
 	s.say("kubectl delete -k: %d objects", len(strings.Split(out, "\n")))
-	if err := s.cleanNodes(ctx); err != nil {
-		return errors.Join(err, s.logsOf(ctx, "mooring-uninstall"))
-	}
 	var left []string
 	err = s.Eventually(ctx, 30*time.Second, "the node to be as it was", func(ctx context.Context) error {
 		now, err := s.traces(ctx)
@@ -67,14 +72,14 @@ func (s *stage) cleanNodes(ctx context.Context) error {
 	if _, err := s.Kubectl(ctx, "apply", "-k", dir); err != nil {
 		return err
 	}
-	if _, err := s.Kubectl(ctx, "rollout", "status", "daemonset/mooring-uninstall", "-n", "mooring-uninstall", "--timeout", "120s"); err != nil {
+	if _, err := s.Kubectl(ctx, "rollout", "status", "daemonset/mooring-uninstall", "-n", system, "--timeout", "120s"); err != nil {
 		return err
 	}
-	out, err := s.Kubectl(ctx, "logs", "-n", "mooring-uninstall", "daemonset/mooring-uninstall", "-c", "undo")
+	out, err := s.Kubectl(ctx, "logs", "-n", system, "daemonset/mooring-uninstall", "-c", "clean")
 	if err != nil {
 		return err
 	}
-	s.show("kubectl logs -n mooring-uninstall daemonset/mooring-uninstall -c undo", out)
+	s.show("kubectl logs -n mooring-system daemonset/mooring-uninstall -c clean", out)
 	_, err = s.Kubectl(ctx, "delete", "-k", dir, "--timeout", "120s")
 	return err
 }

@@ -53,6 +53,16 @@ func (w *handshakes) fastAgain(limit time.Duration) (time.Time, error) {
 	return w.wait(limit, "handshakes stay slow", func() time.Time { return w.fast })
 }
 
+// slowAgain waits for the first slow handshake after a moment.
+func (w *handshakes) slowAgain(since time.Time, limit time.Duration) (time.Time, error) {
+	return w.wait(limit, "no handshake was slow", func() time.Time {
+		if w.slow.After(since) {
+			return w.slow
+		}
+		return time.Time{}
+	})
+}
+
 func (w *handshakes) wait(limit time.Duration, otherwise string, at func() time.Time) (time.Time, error) {
 	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		w.mu.Lock()

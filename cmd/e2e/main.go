@@ -67,7 +67,7 @@ func parse(arguments []string, w io.Writer) (options, error) {
 		f.PrintDefaults()
 	}
 	f.StringVar(&o.kernel, "kernel", "6.1", "kernel of the guest: 5.10, 6.1 or 6.12")
-	f.StringVar(&o.memory, "memory", "4G", "memory of the guest, in M or G")
+	f.StringVar(&o.memory, "memory", "2G", "memory of the guest, in M or G")
 	f.DurationVar(&o.limit, "timeout", 0, "time limit; 0 is 30 minutes for run and 24 hours for up")
 	f.StringVar(&o.run, "run", "", "the run to act on, if several are up")
 	f.BoolVar(&o.keep, "keep", false, "after a run, keep the cluster until Ctrl-C")

@@ -49,6 +49,8 @@ func (s *stage) acts() []act {
 		{"a replica's network is delayed for 20 s", s.delay},
 		{"the primary's writes fail for 5 s", s.breakPrimary},
 		{"what must not go is refused", s.refuse},
+		{"what an operator sees, and a stranger does not", s.operate},
+		{"the agent is upgraded in the middle of an experiment", s.upgrade},
 		{"agent and API server are lost in the middle of two faults", s.loseEverything},
 		{"a node without an agent", s.withoutAgent},
 		{"uninstalled, the node is as it was", s.uninstall},

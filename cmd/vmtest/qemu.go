@@ -28,7 +28,8 @@ type devices struct {
 
 // qemuArguments returns the arguments for QEMU itself.
 func qemuArguments(o options, d devices) []string {
-	processor, accelerator := "max", "tcg,thread=multi"
+	// QEMU would keep up to 1 GiB of translated code.
+	processor, accelerator := "max", "tcg,thread=multi,tb-size=384"
 	if o.accel == "kvm" {
 		processor, accelerator = "host", "kvm"
 	}
