@@ -60,6 +60,8 @@ type Agent struct {
 	// faultMu guards faults and serialises their beginning and end.
 	faultMu sync.Mutex
 	faults  map[string]*fault
+	// withdrawn are uids that were withdrawn before they were known here.
+	withdrawn []string
 	// closing says that no fault begins any more. Guarded by faultMu.
 	closing bool
 	breaker *change.Executor
@@ -113,8 +115,8 @@ func New(cfg Config, log *slog.Logger) (*Agent, error) {
 		probe:     state.Probe{Mode: "off", Detail: "not started"},
 	}
 	a.holder.held = map[string]*held{}
-	a.holder.place = func(ctx context.Context, id string, node *int) (*Outcome, error) {
-		return a.Place(ctx, id, numa.SingleNode, node, false, false)
+	a.holder.place = func(ctx context.Context, in *state.InstanceStatus, node *int) (*Outcome, error) {
+		return a.Place(ctx, in.ID, numa.SingleNode, node, PlaceOptions{PodUID: in.PodUID})
 	}
 	handlers := map[change.Class]change.Handler{
 		change.File:   &cgroup.Files{},

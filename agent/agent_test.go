@@ -141,7 +141,7 @@ func TestBadRequestsChangeNothingAndSayWhy(t *testing.T) {
 		return err
 	}
 	pin := func(ref, policy string, node *int) error {
-		_, err := a.Place(ctx, ref, policy, node, false, false)
+		_, err := a.Place(ctx, ref, policy, node, PlaceOptions{})
 		return err
 	}
 	before := f.content(t)
@@ -211,7 +211,7 @@ func TestAMissingCapabilityIsRefusedWithItsReason(t *testing.T) {
 	a := f.agent(t)
 	a.capabilities = []state.Capability{{Name: "pin", Detail: "cpuset is not delegated"}}
 	a.tick(t.Context())
-	_, err := a.Place(t.Context(), "orders", "", nil, false, false)
+	_, err := a.Place(t.Context(), "orders", "", nil, PlaceOptions{})
 	require.ErrorIs(t, err, ErrRefused)
 	require.ErrorContains(t, err, "cpuset is not delegated")
 	_, err = a.Resize(t.Context(), "orders", cgroup.Size{CPUMillicores: pointer(int64(1000))}, ResizeOptions{})
@@ -227,7 +227,7 @@ func TestADryRunShowsTheChangesAndMakesNone(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, out.Changes, 2)
 	require.Contains(t, strings.Join(out.Changes, "\n"), "50000 100000")
-	out, err = a.Place(t.Context(), "orders", "", pointer(1), false, true)
+	out, err = a.Place(t.Context(), "orders", "", pointer(1), PlaceOptions{DryRun: true})
 	require.NoError(t, err)
 	require.Contains(t, strings.Join(out.Changes, "\n"), "cpuset.mems")
 	_, lines, err := a.StartFault(t.Context(), chaos.Spec{UID: "dry", Kind: "freeze", Instance: "orders", Duration: time.Second}, FaultOptions{DryRun: true})

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -260,8 +261,31 @@ func TestAPodMadeAgainUnderTheNameIsNotTakenForTheOneMeant(t *testing.T) {
 	_, err = a.Resize(t.Context(), "orders", want, ResizeOptions{PodUID: "u2"})
 	require.ErrorIs(t, err, ErrRefused)
 	require.ErrorContains(t, err, "the pod was made again")
+	_, err = a.Place(t.Context(), "orders", "", nil, PlaceOptions{PodUID: "u2"})
+	require.ErrorContains(t, err, "the pod was made again")
 	_, _, err = a.StartFault(t.Context(), chaos.Spec{UID: "f", Kind: "freeze", Instance: "orders", Duration: time.Second}, FaultOptions{PodUID: "u2"})
 	require.ErrorContains(t, err, "the pod was made again")
+}
+
+func TestARequestThatIsGivenUpBeforeItsTurnChangesNothing(t *testing.T) {
+	f := newFixture(t)
+	f.instance(t, "/db/orders", "orders")
+	a := f.agent(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := a.Resize(ctx, "orders", cgroup.Size{CPUMillicores: pointer(int64(1000))}, ResizeOptions{})
+	require.ErrorIs(t, err, context.Canceled)
+	_, err = a.Place(ctx, "orders", "", nil, PlaceOptions{})
+	require.ErrorIs(t, err, context.Canceled)
+	spec := chaos.Spec{UID: "late", Kind: "freeze", Instance: "orders", Duration: time.Second}
+	_, _, err = a.StartFault(ctx, spec, FaultOptions{})
+	require.ErrorIs(t, err, context.Canceled)
+	// Withdrawn while its request was on its way.
+	_, err = a.StopFault("late")
+	require.ErrorIs(t, err, ErrInvalid)
+	_, _, err = a.StartFault(t.Context(), spec, FaultOptions{})
+	require.ErrorIs(t, err, ErrRefused)
+	require.ErrorContains(t, err, "withdrawn before it began")
 }
 
 func FuzzParsePolicy(f *testing.F) {

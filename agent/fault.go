@@ -19,6 +19,8 @@ import (
 const (
 	// keepEnded is how many ended faults stay in the snapshot.
 	keepEnded = 64
+	// keepWithdrawn is how many withdrawals of unknown faults are remembered.
+	keepWithdrawn = 256
 	// startFailed is the reason of a fault that never came into force.
 	startFailed = "start failed"
 	// retryUndo is how long an undo that failed waits for its next attempt.
@@ -64,6 +66,13 @@ func (a *Agent) StartFault(ctx context.Context, spec chaos.Spec, o FaultOptions)
 	defer a.faultMu.Unlock()
 	if a.closing {
 		return nil, nil, errClosing
+	}
+	ctx, err := begun(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if slices.Contains(a.withdrawn, spec.UID) {
+		return nil, nil, refused(fmt.Errorf("fault %q was withdrawn before it began", spec.UID))
 	}
 	if f, ok := a.faults[spec.UID]; ok {
 		return a.known(f, spec, o)
@@ -219,6 +228,11 @@ func (a *Agent) keeperDir() string { return filepath.Join(a.cfg.StateDir, "keepe
 func (a *Agent) StopFault(uid string) (*state.Fault, error) {
 	a.faultMu.Lock()
 	f, ok := a.faults[uid]
+	if !ok && !slices.Contains(a.withdrawn, uid) {
+		// Its request may still be under way, and is not to begin it any more.
+		a.withdrawn = append(a.withdrawn, uid)
+		a.withdrawn = a.withdrawn[max(0, len(a.withdrawn)-keepWithdrawn):]
+	}
 	a.faultMu.Unlock()
 	if !ok {
 		return nil, invalid(fmt.Errorf("unknown fault %q; `mooringctl fault list` shows them", uid))

@@ -29,7 +29,7 @@ const (
 // goroutine; err may be called by any.
 type holder struct {
 	// place confines an instance to a node, one that fits best when it is nil.
-	place func(ctx context.Context, id string, node *int) (*Outcome, error)
+	place func(ctx context.Context, in *state.InstanceStatus, node *int) (*Outcome, error)
 
 	mu   sync.Mutex
 	held map[string]*held // by instance id
@@ -47,6 +47,9 @@ type held struct {
 	// next is when to try again, wait the pause after the next refusal.
 	next time.Time
 	wait time.Duration
+	// followed says that its memory was moved after it was confined: an agent
+	// that ended in between leaves that to the next.
+	followed bool
 	// rewrites are the moments at which it was found somewhere else again.
 	rewrites []time.Time
 	stopped  bool
@@ -102,6 +105,7 @@ func (a *Agent) holdOne(ctx context.Context, snap *state.Snapshot, in *state.Ins
 	h := a.holder.of(in)
 	if node, ok := confinedTo(snap.Nodes, in.Resources); ok && in.Err == "" {
 		a.holder.settled(h, node)
+		a.followUp(ctx, h, in, node)
 		return false
 	}
 	now := time.Now()
@@ -129,7 +133,7 @@ func (a *Agent) holdOne(ctx context.Context, snap *state.Snapshot, in *state.Ins
 	if h.node >= 0 {
 		node = &h.node
 	}
-	out, err := a.holder.place(ctx, in.ID, node)
+	out, err := a.holder.place(ctx, in, node)
 	if err != nil {
 		first := a.holder.refused(h, oneLine(err), time.Now())
 		if first && ctx.Err() == nil {
@@ -141,6 +145,33 @@ func (a *Agent) holdOne(ctx context.Context, snap *state.Snapshot, in *state.Ins
 	a.log.Info("placed by policy", "component", "agent", "instance", in.ID, "policy", h.policy,
 		"cpus", out.Resources.CPUs, "mems", out.Resources.MemoryNodes, "reasons", strings.Join(out.Reasons, "; "))
 	return true
+}
+
+// followUp moves what memory an earlier placement left behind, once for each
+// cgroup that is found confined.
+func (a *Agent) followUp(ctx context.Context, h *held, in *state.InstanceStatus, node int) {
+	if h.followed || in.Cgroup.Shared != "" || time.Now().Before(h.next) {
+		return
+	}
+	err := a.moveAfter(ctx, in, node)
+	a.holder.followed(h, err == nil, time.Now())
+	if err != nil && ctx.Err() == nil {
+		a.log.Warn("memory of a placed instance was not moved after it", "component", "agent", "instance", in.ID, "node", node, "err", err)
+	}
+}
+
+// moveAfter is what Place does after the cpuset is written.
+func (a *Agent) moveAfter(ctx context.Context, in *state.InstanceStatus, node int) error {
+	a.settings.Lock()
+	defer a.settings.Unlock()
+	if a.settled {
+		return errClosing
+	}
+	g, err := a.open(&in.Instance)
+	if err != nil {
+		return err
+	}
+	return a.follow(ctx, &in.Instance, g, node)
 }
 
 // faulted returns the fault that is on an instance.
@@ -234,9 +265,23 @@ func (h *holder) forget(wanted map[string]bool) {
 func (h *holder) settled(e *held, node int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	e.node, e.confined, e.wait, e.next = node, true, firstBackoff, time.Time{}
+	e.node, e.confined = node, true
+	if e.followed {
+		e.wait, e.next = firstBackoff, time.Time{}
+	}
 	if !e.stopped {
 		e.err = ""
+	}
+}
+
+// followed notes whether the memory of an instance was moved after it.
+func (h *holder) followed(e *held, done bool, now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	e.followed = done
+	if !done {
+		e.next = now.Add(e.wait)
+		e.wait = min(2*e.wait, lastBackoff)
 	}
 }
 
@@ -248,7 +293,7 @@ func (h *holder) placed(e *held, nodes []state.Node, r state.Resources) {
 	if node, ok := confinedTo(nodes, r); ok {
 		e.node = node
 	}
-	e.confined, e.wait, e.next, e.err = true, firstBackoff, time.Time{}, ""
+	e.confined, e.followed, e.wait, e.next, e.err = true, true, firstBackoff, time.Time{}, ""
 }
 
 // rewritten notes, of an instance that was confined, that it is not any more,

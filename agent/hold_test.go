@@ -30,7 +30,8 @@ func (k *kernel) set(cpus, mems string) {
 	write(k.t, filepath.Join(k.dir, "cpuset.mems.effective"), mems+"\n")
 }
 
-func (k *kernel) place(_ context.Context, id string, node *int) (*Outcome, error) {
+func (k *kernel) place(_ context.Context, in *state.InstanceStatus, node *int) (*Outcome, error) {
+	id := in.ID
 	n := -1
 	if node != nil {
 		n = *node
@@ -62,9 +63,10 @@ func turn(t *testing.T, a *Agent) *state.InstanceStatus {
 	a.tick(t.Context())
 	ctx, cancel := context.WithCancel(t.Context())
 	cancelled := a.holder.place
-	a.holder.place = func(c context.Context, id string, node *int) (*Outcome, error) {
+	a.holder.place = func(c context.Context, in *state.InstanceStatus, node *int) (*Outcome, error) {
+
 		defer cancel() // nobody serves Look here
-		return cancelled(c, id, node)
+		return cancelled(c, in, node)
 	}
 	a.hold(ctx, a.Snapshot())
 	a.holder.place = cancelled
@@ -219,8 +221,9 @@ func TestWhatCannotBePlacedSaysWhy(t *testing.T) {
 	f, a, k := heldInstance(t, state.NUMASingleNode)
 	f.result.Instances[0].Cgroup.Shared = "its cgroup also holds process 77"
 	a.collector.discovered = time.Time{}
-	a.holder.place = func(ctx context.Context, id string, node *int) (*Outcome, error) {
-		return a.Place(ctx, id, "single-node", node, false, false)
+	a.holder.place = func(ctx context.Context, in *state.InstanceStatus, node *int) (*Outcome, error) {
+
+		return a.Place(ctx, in.ID, "single-node", node, PlaceOptions{})
 	}
 	require.Contains(t, turn(t, a).PlacementErr, "its cgroup also holds process 77")
 	require.Empty(t, k.asked)
@@ -230,10 +233,11 @@ func TestTheLoopPlacesWithoutHoldingUpTicks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, a, k := heldInstance(t, state.NUMASingleNode)
 		begun, goOn := make(chan struct{}), make(chan struct{})
-		a.holder.place = func(ctx context.Context, id string, node *int) (*Outcome, error) {
+		a.holder.place = func(ctx context.Context, in *state.InstanceStatus, node *int) (*Outcome, error) {
+
 			close(begun)
 			<-goOn
-			return k.place(ctx, id, node)
+			return k.place(ctx, in, node)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()

@@ -91,6 +91,6 @@ func TestAStoppingAgentRefusesWhatComesAfter(t *testing.T) {
 	f.instance(t, "/db/orders", "orders")
 	a := f.agent(t)
 	a.Close()
-	_, err := a.Place(t.Context(), "orders", "", nil, false, false)
+	_, err := a.Place(t.Context(), "orders", "", nil, PlaceOptions{})
 	require.ErrorContains(t, err, "stopping")
 }

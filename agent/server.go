@@ -84,15 +84,12 @@ func (s *Server) caught(method string, err *error) {
 
 // Apply implements agentpb.AgentServer.
 func (s *Server) Apply(ctx context.Context, r *agentpb.ApplyRequest) (*agentpb.ApplyReply, error) {
-	// What was begun is finished even when the caller hangs up: an undo that
-	// is half done helps nobody.
-	ctx = context.WithoutCancel(ctx)
 	reply, err := s.apply(ctx, r)
 	if err != nil {
 		return nil, statusOf(err)
 	}
 	if !r.GetDryRun() {
-		s.agent.Look(ctx)
+		s.agent.Look(context.WithoutCancel(ctx))
 	}
 	return reply, nil
 }
@@ -112,7 +109,7 @@ func (s *Server) apply(ctx context.Context, r *agentpb.ApplyRequest) (*agentpb.A
 			n := int(d.Placement.GetNode())
 			node = &n
 		}
-		out, err := s.agent.Place(ctx, r.GetInstance(), d.Placement.GetPolicy(), node, d.Placement.GetAllNodes(), r.GetDryRun())
+		out, err := s.agent.Place(ctx, r.GetInstance(), d.Placement.GetPolicy(), node, PlaceOptions{Everywhere: d.Placement.GetAllNodes(), DryRun: r.GetDryRun(), PodUID: r.GetPodUid()})
 		return outcomeToPB(out), err
 	case *agentpb.ApplyRequest_Size:
 		want := cgroup.Size{CPUMillicores: d.Size.CpuMillicores, MemoryBytes: d.Size.MemoryBytes}
@@ -181,6 +178,8 @@ func statusOf(err error) error {
 		code = codes.FailedPrecondition
 	case errors.Is(err, context.DeadlineExceeded):
 		code = codes.DeadlineExceeded
+	case errors.Is(err, context.Canceled):
+		code = codes.Canceled
 	case errors.Is(err, context.Canceled):
 		code = codes.Canceled
 	}

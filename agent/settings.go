@@ -63,16 +63,40 @@ func (a *Agent) target(ref, podUID string) (*state.Snapshot, *state.InstanceStat
 	return s, in, nil
 }
 
+// begun ends a request whose caller has given up while it waited for its turn,
+// so that it does not come into force behind its successor; one whose turn has
+// come is carried to its end, whoever hangs up.
+func begun(ctx context.Context) (context.Context, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("nothing was changed, the caller gave up before the request's turn came: %w", err)
+	}
+	return context.WithoutCancel(ctx), nil
+}
+
+// PlaceOptions says how a placement is carried out.
+type PlaceOptions struct {
+	// Everywhere gives the whole machine back.
+	Everywhere bool
+	// DryRun plans and checks everything and changes nothing.
+	DryRun bool
+	// PodUID, where it is not empty, must be that of the instance's pod.
+	PodUID string
+}
+
 // Place confines an instance to one NUMA node: the one named, or the one that
-// policy chooses. Its memory follows. With everywhere it gets the whole
+// policy chooses. Its memory follows. With Everywhere it gets the whole
 // machine back. It blocks until the kernel has moved the pages.
-func (a *Agent) Place(ctx context.Context, ref, policy string, node *int, everywhere, dryRun bool) (*Outcome, error) {
+func (a *Agent) Place(ctx context.Context, ref, policy string, node *int, o PlaceOptions) (*Outcome, error) {
 	a.settings.Lock()
 	defer a.settings.Unlock()
 	if a.settled {
 		return nil, errClosing
 	}
-	snap, in, err := a.target(ref, "")
+	ctx, err := begun(ctx)
+	if err != nil {
+		return nil, err
+	}
+	snap, in, err := a.target(ref, o.PodUID)
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +108,7 @@ func (a *Agent) Place(ctx context.Context, ref, policy string, node *int, everyw
 		return nil, refused(err)
 	}
 	var p numa.Placement
-	if !everywhere {
+	if !o.Everywhere {
 		if p, err = a.choose(snap, in, policy, node); err != nil {
 			return nil, err
 		}
@@ -93,22 +117,22 @@ func (a *Agent) Place(ctx context.Context, ref, policy string, node *int, everyw
 	if err != nil {
 		return nil, refused(fmt.Errorf("plan pin of %q: %w", in.ID, err))
 	}
-	if !dryRun && !everywhere {
+	if !o.DryRun && !o.Everywhere {
 		if err := a.notePin(&in.Instance, true); err != nil {
 			return nil, refused(fmt.Errorf("note the pin of %q, nothing was changed: %w", in.ID, err))
 		}
 	}
-	out, err := a.set(ctx, "pin", in, files, dryRun)
+	out, err := a.set(ctx, "pin", in, files, o.DryRun)
 	if err != nil {
 		return nil, err
 	}
-	if !dryRun && everywhere {
+	if !o.DryRun && o.Everywhere {
 		if err := a.notePin(&in.Instance, false); err != nil {
 			a.log.Warn("pin given back is still noted", "component", "agent", "instance", in.ID, "err", err)
 		}
 	}
 	out.Reasons = p.Reasons
-	if dryRun || everywhere {
+	if o.DryRun || o.Everywhere {
 		return out, nil
 	}
 	if err := a.follow(ctx, &in.Instance, g, p.Node); err != nil {
@@ -183,6 +207,10 @@ func (a *Agent) Resize(ctx context.Context, ref string, want cgroup.Size, o Resi
 	defer a.settings.Unlock()
 	if a.settled {
 		return nil, errClosing
+	}
+	ctx, err := begun(ctx)
+	if err != nil {
+		return nil, err
 	}
 	snap, in, err := a.target(ref, o.PodUID)
 	if err != nil {

@@ -18,7 +18,7 @@ metadata: {name: orphan-delay, namespace: shop}
 spec:
   target: {policy: orders, pods: [orders-1]}
   fault: {networkDelay: {delay: 300ms}}
-  duration: 25s
+  duration: 15s
   onControlLoss: ContinueUntilDeadline
 ---
 apiVersion: mooring.dev/v1alpha1
@@ -27,7 +27,7 @@ metadata: {name: orphan-freeze, namespace: shop}
 spec:
   target: {policy: cache}
   fault: {freeze: {}}
-  duration: 25s
+  duration: 15s
   onControlLoss: ContinueUntilDeadline
 `
 
@@ -151,7 +151,15 @@ func (s *stage) thawed(ctx context.Context, cgroup string, limit time.Time) (tim
 // was.
 func (s *stage) allReturns(ctx context.Context) error {
 	begun := time.Now()
-	if err := errors.Join(s.Control.StartServer(ctx), s.Node.StartService(ctx, node.Kubelet)); err != nil {
+	if err := s.Control.StartServer(ctx); err != nil {
+		return err
+	}
+	// There is an API server again, and no agent yet that could say what became of
+	// the faults: they count as being in force.
+	if err := s.refusedByController(ctx, "one-too-many", experimentText("one-too-many", "shop", "{policy: orders, pods: [orders-2]}", freezeRest), "under another fault"); err != nil {
+		return err
+	}
+	if err := s.Node.StartService(ctx, node.Kubelet); err != nil {
 		return err
 	}
 	if err := s.installed(ctx, 4*time.Minute); err != nil {

@@ -32,7 +32,6 @@ func (s *stage) refuse(ctx context.Context) error {
 		{"no-match", "{policy: orders, selector: {matchLabels: {app: nothing}}}", freezeRest, "no"},
 		{"not-an-instance", "{policy: orders, pods: [neighbour]}", freezeRest, "neighbour"},
 		{"chaos-not-allowed", "{policy: ledger}", freezeRest, "allow"},
-		{"no-such-policy", "{policy: nothing}", freezeRest, "nothing"},
 	} {
 		if err := s.refusedByController(ctx, c.name, experimentText(c.name, "shop", c.target, c.rest), c.says); err != nil {
 			return err
@@ -87,41 +86,4 @@ func (s *stage) refusedByController(ctx context.Context, name, text, says string
 	ok := e.Status.Phase == v1alpha1.ExperimentRefused && c.Status == metav1.ConditionFalse && strings.Contains(c.Message, says)
 	s.figures.Equal("refused by the controller: "+name, truth(ok), "", 1)
 	return nil
-}
-
-// withoutAgent takes the agent off the node, by a selector that no node has, and
-// brings it back.
-func (s *stage) withoutAgent(ctx context.Context) error {
-	patch := func(value string) error {
-		_, err := s.Kubectl(ctx, "patch", "daemonset", "mooring-agent", "-n", system, "--type", "merge", "-p",
-			`{"spec":{"template":{"spec":{"nodeSelector":{"mooring-test":`+value+`}}}}}`)
-		return err
-	}
-	if err := patch(`"nowhere"`); err != nil {
-		return err
-	}
-	if err := s.Eventually(ctx, 90*time.Second, "the agent's pod to be gone", func(ctx context.Context) error {
-		out, err := s.Kubectl(ctx, "get", "pods", "-n", system, "-l", "app.kubernetes.io/name=mooring-agent", "-o", "name")
-		if err == nil && out != "" && !strings.HasPrefix(out, "No resources") {
-			err = fmt.Errorf("%s is still there", out)
-		}
-		return err
-	}); err != nil {
-		return err
-	}
-	for _, pod := range databasePods() {
-		if err := s.pinned(ctx, pod); err != nil {
-			return err
-		}
-	}
-	if err := s.refusedByController(ctx, "no-agent", experimentText("no-agent", "shop", "{policy: orders, pods: [orders-1]}", freezeRest), "agent"); err != nil {
-		return err
-	}
-	if err := patch("null"); err != nil {
-		return err
-	}
-	if err := s.installed(ctx, 2*time.Minute); err != nil {
-		return err
-	}
-	return s.applied(ctx, time.Minute)
 }

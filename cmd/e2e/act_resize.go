@@ -191,7 +191,7 @@ func (s *stage) timeWrites(ctx context.Context, files []string, call func() erro
 	}
 	done := make(chan observation, 1)
 	go func() {
-		all, err := s.observe(ctx, 7*time.Second, files...)
+		all, err := s.observe(ctx, 5*time.Second, files...)
 		done <- observation{all, err}
 	}()
 	// The observer must have read everything once.

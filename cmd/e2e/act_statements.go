@@ -11,7 +11,7 @@ import (
 
 // settled is how long a statement needs to be seen by Prometheus: a tick of
 // the agent's, and two scrapes.
-const settled = 5 * time.Second
+const settled = 4 * time.Second
 
 const prometheusConfig = `
 global: {scrape_interval: 1s, scrape_timeout: 1s}

@@ -52,7 +52,6 @@ func (s *stage) acts() []act {
 		{"what an operator sees, and a stranger does not", s.operate},
 		{"the agent is upgraded in the middle of an experiment", s.upgrade},
 		{"agent and API server are lost in the middle of two faults", s.loseEverything},
-		{"a node without an agent", s.withoutAgent},
 		{"uninstalled, the node is as it was", s.uninstall},
 	}
 }
