@@ -76,6 +76,8 @@ type Agent struct {
 
 	capabilities []state.Capability
 	damage       string
+	// recoverErr is what New could not undo at first, for Uninstall.
+	recoverErr error
 	collector    collector
 }
 
@@ -132,8 +134,8 @@ func New(cfg Config, log *slog.Logger) (*Agent, error) {
 	if d := a.fence.Damage(); d != "" {
 		log.Error("record of epochs damaged", "component", "agent", "err", d)
 	}
-	if err := a.recover(); err != nil {
-		log.Error("recovery is incomplete", "component", "agent", "err", err)
+	if a.recoverErr = a.recover(); a.recoverErr != nil {
+		log.Error("recovery is incomplete", "component", "agent", "err", a.recoverErr)
 	}
 	if err := a.sources(); err != nil {
 		return nil, errors.Join(err, j.Close())

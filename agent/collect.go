@@ -58,7 +58,11 @@ func (a *Agent) tick(ctx context.Context) {
 	}
 	c.timed("instances", func() error { return a.discover(ctx) })
 	next.UnknownListeners = c.found.UnknownListeners
-	next.Unresolved = slices.Concat(a.unsettledNotes(), a.desiredNotes(), c.found.Unresolved)
+	next.Unresolved = a.unsettledNotes()
+	if d := a.fence.Damage(); d != "" {
+		next.Unresolved = append(next.Unresolved, d)
+	}
+	next.Unresolved = slices.Concat(next.Unresolved, a.desiredNotes(), c.found.Unresolved)
 	c.timed("topology", func() error { return a.topology(next) })
 	c.timed("resources", func() error { return a.resources(next) })
 	c.timed("statements", func() error { return a.readStatements(next) })

@@ -135,14 +135,9 @@ func (a *Agent) retrySettings(op *change.Operation, why error) {
 	})
 }
 
-// unsettledNotes lists what retrySettings is still at, and what keeps
-// controllers out.
+// unsettledNotes lists what retrySettings is still at.
 func (a *Agent) unsettledNotes() []string {
 	a.unsettledMu.Lock()
 	defer a.unsettledMu.Unlock()
-	notes := slices.Sorted(maps.Values(a.unsettled))
-	if d := a.fence.Damage(); d != "" {
-		notes = append(notes, d)
-	}
-	return notes
+	return slices.Sorted(maps.Values(a.unsettled))
 }

@@ -118,7 +118,7 @@ func (a *Agent) Place(ctx context.Context, ref, policy string, node *int, o Plac
 		return nil, refused(fmt.Errorf("plan pin of %q: %w", in.ID, err))
 	}
 	if !o.DryRun && !o.Everywhere {
-		if err := a.notePin(&in.Instance, true); err != nil {
+		if err := a.notePin(&in.Instance, files); err != nil {
 			return nil, refused(fmt.Errorf("note the pin of %q, nothing was changed: %w", in.ID, err))
 		}
 	}
@@ -127,7 +127,7 @@ func (a *Agent) Place(ctx context.Context, ref, policy string, node *int, o Plac
 		return nil, err
 	}
 	if !o.DryRun && o.Everywhere {
-		if err := a.notePin(&in.Instance, false); err != nil {
+		if err := a.forgetPin(&in.Instance); err != nil {
 			a.log.Warn("pin given back is still noted", "component", "agent", "instance", in.ID, "err", err)
 		}
 	}

@@ -73,7 +73,7 @@ var owners = map[string][]string{
 	"github.com/shirou/gopsutil/v3":          {"agent/pods"},
 	"github.com/prometheus/client_golang":    {"exporter", "controller"},
 	"k8s.io/client-go":                       {"agent/pods", "cmd/mooringctl/kube", "cmd/e2e", "cmd/e2e/testbed", "controller", "cmd/mooring-controller"},
-	"sigs.k8s.io/controller-runtime":         {"controller", "cmd/mooring-controller", "cmd/mooringctl/kube", "cmd/e2e/testbed"},
+	"sigs.k8s.io/controller-runtime":         {"controller", "cmd/mooring-controller", "cmd/mooringctl/kube", "cmd/e2e", "cmd/e2e/testbed"},
 	"google.golang.org/grpc":                 {"agent", "agent/agentpb", "cmd/mooringctl", "cmd/demo", "controller", "controller/fleet"},
 	"github.com/stretchr/testify":            {"", "bpf/kerneltest"},
 	"pgregory.net/rapid":                     {""},

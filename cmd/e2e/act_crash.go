@@ -141,7 +141,7 @@ func (s *stage) thawed(ctx context.Context, cgroup string, limit time.Time) (tim
 		case strings.Contains(string(b), "frozen 0"):
 			return now, nil
 		case now.After(limit):
-			return now, errors.New("Redis stays frozen")
+			return now, errors.New("the database stays frozen")
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
