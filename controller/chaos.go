@@ -118,7 +118,7 @@ func (r *reconciler) begin(ctx context.Context, e *v1alpha1.ChaosExperiment) (ti
 // refused ends an experiment that was not begun, or waits a little where that
 // may help.
 func (r *reconciler) refused(ctx context.Context, e *v1alpha1.ChaosExperiment, no *refusal) (time.Duration, error) {
-	if !no.soon || r.now().Sub(e.CreationTimestamp.Time) > settle {
+	if !no.soon || r.waited(e.CreationTimestamp.Time) > settle {
 		return 0, r.close(ctx, e, v1alpha1.ExperimentRefused, no)
 	}
 	after := e.DeepCopy()

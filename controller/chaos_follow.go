@@ -64,13 +64,27 @@ func (r *reconciler) follow(ctx context.Context, e *v1alpha1.ChaosExperiment) (t
 		r.forget(e)
 		return 0, r.release(ctx, e)
 	}
-	if e.DeletionTimestamp != nil && t.past(lateAfter) {
+	if e.DeletionTimestamp != nil && t.past(lateAfter) && t.uncontradicted() {
+		r.forget(e)
 		// Each fault ended by itself at its deadline; an agent that is gone for
 		// good must not hold up the deletion of a namespace.
 		r.log.Warn("experiment let go without its agents' word, its deadline has passed", "component", "chaos", "experiment", e.Namespace+"/"+e.Name)
 		return 0, r.release(ctx, e)
 	}
 	return t.next(), nil
+}
+
+// uncontradicted says that no agent contradicts that the faults are over: those whose
+// agent still reports one in force are kept, with their record.
+func (t *run) uncontradicted() bool {
+	for i := range t.targets() {
+		if x := &t.targets()[i]; !overOn(x) {
+			if _, err := t.agents.Status(x.Node); err == nil {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func (t *run) targets() []v1alpha1.ChaosTargetStatus { return t.e.Status.Targets }

@@ -196,6 +196,9 @@ func (t *run) resumeAll(ctx context.Context) bool {
 			t.awaited++ // its agent, or its agent's view of it, is not there yet
 			continue
 		}
+		t.mu.Lock()
+		delete(t.renewed, x.FaultUID)
+		t.mu.Unlock()
 		x.FaultUID = nextAttempt(x.FaultUID)
 		x.State, x.Reason, x.EndedAt, x.Recovered = v1alpha1.ChaosPending, "", nil, false
 		x.Message = "being started again, its agent was restarted"

@@ -216,8 +216,12 @@ func (c *Controller) lead(ctx context.Context, epoch uint64) {
 	c.log.Info("leading", "component", "controller", "epoch", epoch)
 	c.metrics.leader.Set(1)
 	c.metrics.epoch.Set(float64(epoch))
-	c.fleet.SetEpoch(epoch)
 	c.source.leading.Store(true)
+	c.r.termBegins()
+	c.fleet.SetEpoch(epoch)
+	if err := c.r.findAgents(ctx); err != nil {
+		c.log.Error("agents could not be listed", "component", "controller", "err", err)
+	}
 	var wg sync.WaitGroup
 	for range workers {
 		wg.Go(func() { c.work(ctx) })

@@ -3,6 +3,7 @@ package controller
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -84,6 +85,14 @@ func loss(targets, broken, notReady []string) string {
 	return strings.Join(parts, ", ")
 }
 
+// mayComeBack says that a fault that ended with its agent is going to be started
+// again for the time that is left, so that its target is not free.
+func mayComeBack(e *v1alpha1.ChaosExperiment, t *v1alpha1.ChaosTargetStatus, now time.Time) bool {
+	withAgent := t.Reason == reasonAgentStopped || t.Reason == reasonRecovered || t.Reason == reasonUnknown
+	return e.Spec.OnAgentRestart == v1alpha1.Resume && !e.Spec.Abort && e.DeletionTimestamp == nil && !finished(e.Status.Phase) &&
+		t.State == v1alpha1.ChaosEnded && withAgent && e.Status.Deadline != nil && now.Before(e.Status.Deadline.Time)
+}
+
 // faulted are the members that a fault is on: those that other experiments list
 // as not over, and those whose agent says so, which includes faults that were
 // begun on the node itself.
@@ -91,7 +100,7 @@ func (r *reconciler) faulted(p *chaosPlan, others []v1alpha1.ChaosExperiment) ma
 	hit := map[types.UID]bool{}
 	for i := range others {
 		for _, t := range others[i].Status.Targets {
-			if t.FaultUID != "" && !overOn(&t) {
+			if t.FaultUID != "" && (!overOn(&t) || mayComeBack(&others[i], &t, r.now())) {
 				hit[types.UID(t.UID)] = true
 			}
 		}

@@ -44,8 +44,28 @@ type reconciler struct {
 	admission sync.Mutex
 
 	mu sync.Mutex
+	// since is when this term began: agents are only being connected then, and
+	// what has waited for a controller waits a little longer for them.
+	since time.Time
 	// renewed is when the lease of a fault was renewed last, by its uid.
 	renewed map[string]time.Time
+}
+
+// termBegins notes the beginning of a term.
+func (r *reconciler) termBegins() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.since = r.now()
+}
+
+// waited is for how long this controller has known of what was created at a time.
+func (r *reconciler) waited(created time.Time) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.since.After(created) {
+		created = r.since
+	}
+	return r.now().Sub(created)
 }
 
 // reconcile looks at one key and returns after how long to look again, 0 for not

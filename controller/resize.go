@@ -60,7 +60,7 @@ func (r *reconciler) resizeBegin(ctx context.Context, z *v1alpha1.InstanceResize
 	st := &after.Status
 	st.ObservedGeneration = z.Generation
 	if no != nil {
-		if no.soon && r.now().Sub(z.CreationTimestamp.Time) <= settle {
+		if no.soon && r.waited(z.CreationTimestamp.Time) <= settle {
 			st.Phase = v1alpha1.ResizePending
 			setResize(after, v1alpha1.ResizeAccepted, metav1.ConditionFalse, no.reason, no.message)
 			return time.Second, r.updateResize(ctx, z, after)

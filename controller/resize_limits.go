@@ -188,6 +188,17 @@ func statusOf(pod *corev1.Pod, name string) *corev1.ContainerStatus {
 	return &pod.Status.ContainerStatuses[i]
 }
 
+// datesFromBefore says that the kubelet does not tell which generation its
+// conditions are about (before Kubernetes 1.34).
+func datesFromBefore(pod *corev1.Pod) bool {
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodResizePending && c.ObservedGeneration == 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // actuated says whether the kubelet reports a size as done, and else what it
 // says. final is true where it will not try again by itself.
 func actuated(pod *corev1.Pod, container string, want *v1alpha1.ResizeResources, since time.Time) (done bool, says string, final bool) {

@@ -208,6 +208,9 @@ func (r *reconciler) carryBack(ctx context.Context, z *v1alpha1.InstanceResize, 
 	if err != nil {
 		return 0, err
 	}
+	if datesFromBefore(pod) {
+		final = "" // it may be the condition for which this is taken back
+	}
 	late := r.now().Sub(x.StartedAt.Time) > timeout(z)
 	switch {
 	case done:
