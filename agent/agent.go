@@ -78,7 +78,7 @@ type Agent struct {
 	damage       string
 	// recoverErr is what New could not undo at first, for Uninstall.
 	recoverErr error
-	collector    collector
+	collector  collector
 }
 
 // New opens what the agent needs and undoes what an earlier agent on this node

@@ -31,7 +31,8 @@ func isFault(op *change.Operation) bool {
 	return json.Unmarshal(op.Meta, &m) == nil && m.Fault.UID != ""
 }
 
-// remember puts a fault that was undone at start into the snapshot.
+// remember puts a fault that was undone at start into the snapshot. The caller
+// holds faultMu.
 func (a *Agent) remember(op *change.Operation, reason string, err error) {
 	var m meta
 	if json.Unmarshal(op.Meta, &m) != nil {
@@ -52,7 +53,25 @@ func (a *Agent) remember(op *change.Operation, reason string, err error) {
 	a.verify(f)
 }
 
-// rememberStuck keeps trying to undo what recovery could not.
+// rememberAll puts what recovery undid of the records, and what it could not,
+// into the snapshot and the history. It takes faultMu: the retries of what came
+// before may already be under way.
+func (a *Agent) rememberAll(records [][]byte, undone []*change.Operation) {
+	if len(records) == 0 {
+		return
+	}
+	a.faultMu.Lock()
+	defer a.faultMu.Unlock()
+	for _, op := range undone {
+		a.logUndone(op)
+		a.remember(op, "recovered", nil)
+	}
+	a.rememberStuck(records, undone)
+	a.keepHistory()
+}
+
+// rememberStuck keeps trying to undo what recovery could not. The caller holds
+// faultMu.
 func (a *Agent) rememberStuck(records [][]byte, undone []*change.Operation) {
 	for _, r := range records {
 		op, err := change.Decode(r)

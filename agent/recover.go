@@ -24,7 +24,10 @@ func (a *Agent) recover() error {
 	}
 	var frozen, faults, settings [][]byte
 	open := map[string]bool{}
-	errs := []error{a.loadHistory()}
+	var errs []error
+	if err := a.loadHistory(); err != nil {
+		errs = append(errs, fmt.Errorf("%w; remove %s, it names nothing that is in force", err, a.historyFile()))
+	}
 	for _, r := range records {
 		open[r.ID] = true
 		op, err := change.Decode(r.Data)
@@ -41,15 +44,8 @@ func (a *Agent) recover() error {
 	}
 	for _, group := range [][][]byte{frozen, faults} {
 		undone, err := a.breaker.Recover(group, a.bootID)
-		for _, op := range undone {
-			a.logUndone(op)
-			a.remember(op, "recovered", nil)
-		}
-		a.rememberStuck(group, undone)
+		a.rememberAll(group, undone)
 		errs = append(errs, err)
-	}
-	if len(frozen)+len(faults) > 0 {
-		a.keepHistory()
 	}
 	errs = append(errs, keeper.Sweep(a.keeperDir(), func(uid string) bool { return open[uid] && a.stuck(uid) }), a.recoverSettings(settings))
 	return errors.Join(errs...)

@@ -109,6 +109,9 @@ func (a *Agent) givePinBack(ctx context.Context, p pin, w io.Writer) error {
 		}
 	}
 	files, err := a.planBack(&in.Instance, back)
+	if errors.Is(err, cgroup.ErrGone) {
+		return a.forgetPin(&in.Instance)
+	}
 	if err != nil {
 		return err
 	}
@@ -130,8 +133,7 @@ func (a *Agent) givePinBack(ctx context.Context, p pin, w io.Writer) error {
 // planBack returns the writes that put old lists back. Where there was none,
 // which a cgroup with processes cannot be given, it is that of the cgroup above.
 func (a *Agent) planBack(in *state.Instance, back []pinFile) ([]change.FileChange, error) {
-	var files []change.FileChange
-	var all []change.FileChange
+	var files, all []change.FileChange
 	for _, f := range back {
 		if f.Old != "" {
 			files = append(files, change.FileChange{Path: f.Path, CgroupID: f.CgroupID, New: f.Old})

@@ -25,7 +25,9 @@ func TestATargetThatMayComeBackIsNotFree(t *testing.T) {
 	for name, change := range map[string]func(*v1alpha1.ChaosExperiment, *v1alpha1.ChaosTargetStatus){
 		"it is not to be resumed": func(e *v1alpha1.ChaosExperiment, _ *v1alpha1.ChaosTargetStatus) { e.Spec.OnAgentRestart = v1alpha1.End },
 		"it is aborted":           func(e *v1alpha1.ChaosExperiment, _ *v1alpha1.ChaosTargetStatus) { e.Spec.Abort = true },
-		"it is over":              func(e *v1alpha1.ChaosExperiment, _ *v1alpha1.ChaosTargetStatus) { e.Status.Phase = v1alpha1.ExperimentRecovered },
+		"it is over": func(e *v1alpha1.ChaosExperiment, _ *v1alpha1.ChaosTargetStatus) {
+			e.Status.Phase = v1alpha1.ExperimentRecovered
+		},
 		"its time is over": func(e *v1alpha1.ChaosExperiment, _ *v1alpha1.ChaosTargetStatus) {
 			past := metav1.NewMicroTime(now.Add(-time.Second))
 			e.Status.Deadline = &past

@@ -82,7 +82,7 @@ func TestReservedPagesThatWereNeverUsedMove(t *testing.T) {
 	require.NoError(t, unix.Fallocate(fd, 0, 0, testBytes))
 	s := segment{file: "/proc/self/fd/" + strconv.Itoa(fd), length: testBytes}
 	for _, node := range []int{1, 0} {
-		left, err := s.move(node)
+		left, err := s.move(node, false)
 		require.NoError(t, err)
 		require.Zero(t, left)
 		require.Equal(t, map[int32]int{int32(node): testBytes / os.Getpagesize()}, pagesOf(t, f))

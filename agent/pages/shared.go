@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -30,8 +32,10 @@ const (
 // segment is one piece of shared memory that some process has mapped.
 type segment struct {
 	device, inode string
-	file          string // below /proc/PID/map_files
+	file          string // below /proc/PID/map_files, unless open is set
 	length        int64
+	// open opens the file where its name alone would not be safe to.
+	open func() (*os.File, error)
 }
 
 // Shared moves all pages of the processes' shared memory to one node, whether
@@ -43,11 +47,12 @@ type segment struct {
 // shared), System V, POSIX (in a pod also those that nobody has mapped) and memfd.
 func Shared(procRoot string, pids []int, to int) (left int64, err error) {
 	var errs []error
+	swap := swaps(procRoot)
 	done := map[[2]string]bool{}
 	for _, pid := range pids {
 		dir := filepath.Join(procRoot, strconv.Itoa(pid))
 		found, err := segments(dir)
-		unmapped, perr := posix(dir, filepath.Join(procRoot, "1"))
+		unmapped, release, perr := posix(dir, filepath.Join(procRoot, "1"))
 		for _, err := range []error{err, perr} {
 			if err != nil && !gone(err) {
 				errs = append(errs, err)
@@ -59,7 +64,7 @@ func Shared(procRoot string, pids []int, to int) (left int64, err error) {
 			if done[key] {
 				continue
 			}
-			n, err := s.move(to)
+			n, err := s.move(to, swap)
 			if gone(err) {
 				continue // another process may still have it
 			}
@@ -69,8 +74,21 @@ func Shared(procRoot string, pids []int, to int) (left int64, err error) {
 				errs = append(errs, fmt.Errorf("move shared memory of process %d: %w", pid, err))
 			}
 		}
+		release()
 	}
 	return left, errors.Join(errs...)
+}
+
+// swaps says whether pages may have been swapped out: whether procRoot/swaps
+// lists anything below its heading (mm/swapfile.c, swap_show). A kernel without
+// swap has no such file; one that cannot be read may list something.
+func swaps(procRoot string) bool {
+	b, err := os.ReadFile(filepath.Join(procRoot, "swaps"))
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	_, listed, _ := strings.Cut(string(b), "\n")
+	return strings.TrimSpace(listed) != ""
 }
 
 func gone(err error) bool {
@@ -123,9 +141,14 @@ func sharedMemory(path string) bool {
 
 // move moves the segment's existing pages, a window at a time. The file behind
 // the map_files entry may be longer than what the process has mapped of it; it
-// is walked to its end.
-func (s segment) move(to int) (left int64, err error) {
-	f, err := os.OpenFile(s.file, os.O_RDWR, 0)
+// is walked to its end. swap says that pages may be swapped out: these count as
+// allocated as well, and touching them would read them back.
+func (s segment) move(to int, swap bool) (left int64, err error) {
+	open := s.open
+	if open == nil {
+		open = func() (*os.File, error) { return os.OpenFile(s.file, os.O_RDWR, 0) }
+	}
+	f, err := open()
 	if err != nil {
 		return 0, fmt.Errorf("open %s: %w", s.file, err)
 	}
@@ -138,8 +161,9 @@ func (s segment) move(to int) (left int64, err error) {
 	if length == 0 {
 		length = s.length
 	}
+	whole := !swap && allocated(fi) >= length
 	for at := int64(0); at < length; at += window {
-		n, err := moveWindow(int(f.Fd()), at, min(window, length-at), to, allocated(fi) >= length)
+		n, err := moveWindow(int(f.Fd()), at, min(window, length-at), to, whole)
 		left += n
 		if err != nil {
 			return left, err
@@ -173,28 +197,52 @@ func moveWindow(fd int, at, length int64, to int, whole bool) (left int64, err e
 	if _, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(unsafe.Pointer(&mem[0])), uintptr(len(mem)), uintptr(unsafe.Pointer(&resident[0]))); errno != 0 {
 		return 0, fmt.Errorf("find resident pages: %w", errno)
 	}
-	var addresses []uintptr
-	var touched byte
+	var offsets []int
 	for i, r := range resident {
 		// Touching a page that does not exist would allocate it, and charge
 		// it to the agent.
 		if r&1 == 0 && !whole {
 			continue
 		}
-		touched ^= mem[i*size]
-		addresses = append(addresses, uintptr(unsafe.Pointer(&mem[i*size])))
-		if len(addresses) == batch {
-			n, err := movePages(addresses, to)
-			left += int64(n * size)
-			if err != nil {
-				return left, err
-			}
-			addresses = addresses[:0]
+		offsets = append(offsets, i*size)
+	}
+	for some := range slices.Chunk(offsets, batch) {
+		if err := touch(mem, some); err != nil {
+			return left, err
+		}
+		addresses := make([]uintptr, len(some))
+		for i, at := range some {
+			addresses[i] = uintptr(unsafe.Pointer(&mem[at]))
+		}
+		n, err := movePages(addresses, to)
+		left += int64(n * size)
+		if err != nil {
+			return left, err
 		}
 	}
+	return left, nil
+}
+
+// touch reads a byte at each offset, so that the pages are mapped here. The
+// server may truncate the file meanwhile, and a page beyond its end is SIGBUS,
+// which would end the agent if it were not made a panic.
+func touch(mem []byte, offsets []int) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		switch r := recover().(type) {
+		case nil:
+		case interface{ Addr() uintptr }: // a fault, and where (runtime/debug)
+			err = fmt.Errorf("shared memory shrank while it was moved: no page at %#x", r.Addr())
+		default:
+			panic(r)
+		}
+	}()
+	var touched byte
+	for _, at := range offsets {
+		touched ^= mem[at]
+	}
 	sink(touched)
-	n, err := movePages(addresses, to)
-	return left + int64(n*size), err
+	return nil
 }
 
 // sink keeps the compiler from dropping the reads that map the pages.

@@ -84,8 +84,8 @@ func (k *Kubernetes) remember(found map[string]Seen) {
 // mirror and that on its node both name it.
 func declarationOf(pod *corev1.Pod, declared map[string]state.Declared) (state.Declared, bool) {
 	d, ok := declared[string(pod.UID)]
-	if !ok {
-		d, ok = declared[pod.Annotations[hashAnnotation]]
+	if uid, static := staticUID(pod); !ok && static {
+		d, ok = declared[uid]
 	}
 	return d, ok
 }

@@ -84,7 +84,7 @@ func slim(obj any) (any, error) {
 		Name: pod.Name, Namespace: pod.Namespace, UID: pod.UID,
 		ResourceVersion: pod.ResourceVersion, Labels: pod.Labels,
 	}}
-	for _, key := range []string{engineAnnotation, containerAnnotation, hashAnnotation} {
+	for _, key := range []string{engineAnnotation, containerAnnotation, hashAnnotation, mirrorAnnotation} {
 		if value, ok := pod.Annotations[key]; ok {
 			metav1.SetMetaDataAnnotation(&out.ObjectMeta, key, value)
 		}
@@ -192,10 +192,11 @@ func (k *Kubernetes) resolvePod(l *look, pod *corev1.Pod) (*state.Instance, erro
 		}
 		return k.resolve(l.view, pod)
 	}
-	delete(l.declared, d.PodUID)
 	if d.Namespace != pod.Namespace || d.Pod != pod.Name {
 		return nil, fmt.Errorf("policy %q declares its uid %q as pod %s/%s, so the two are not the same", d.Policy, d.PodUID, d.Namespace, d.Pod)
 	}
+	// Not before: the pod that it is about may come after this one.
+	delete(l.declared, d.PodUID)
 	if pod.Status.Phase != corev1.PodRunning {
 		return nil, fmt.Errorf("policy %q declares it and it is %q, not running", d.Policy, pod.Status.Phase)
 	}

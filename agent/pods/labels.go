@@ -13,8 +13,10 @@ const (
 	engineAnnotation    = "mooring.dev/engine"
 	containerAnnotation = "mooring.dev/container"
 	// hashAnnotation is the uid of a static pod on its node; the pod object in
-	// the API server is a mirror with another uid.
-	hashAnnotation = "kubernetes.io/config.hash"
+	// the API server is a mirror with another uid, which mirrorAnnotation marks.
+	// Without that mark anybody may have written the hash, see staticUID.
+	hashAnnotation   = "kubernetes.io/config.hash"
+	mirrorAnnotation = "kubernetes.io/config.mirror"
 
 	nameLabel      = "app.kubernetes.io/name"
 	componentLabel = "app.kubernetes.io/component"

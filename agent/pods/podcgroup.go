@@ -37,10 +37,20 @@ func containerCgroups(pod *corev1.Pod, containerID string, roots []string) ([]st
 // podCgroupUID returns the uid in the path of a pod's cgroup, which for a static
 // pod is not that of the pod object.
 func podCgroupUID(pod *corev1.Pod) string {
-	if hash, ok := pod.Annotations[hashAnnotation]; ok {
-		return hash
+	if uid, ok := staticUID(pod); ok {
+		return uid
 	}
 	return string(pod.UID)
+}
+
+// staticUID returns the uid on its node of a static pod. The API server lets
+// nobody add the mark of a mirror to a pod that exists, or change it.
+func staticUID(pod *corev1.Pod) (string, bool) {
+	if _, mirror := pod.Annotations[mirrorAnnotation]; !mirror {
+		return "", false
+	}
+	hash, ok := pod.Annotations[hashAnnotation]
+	return hash, ok
 }
 
 // InPod reports whether a cgroup is a pod's or the kubelet's, whoever found it.

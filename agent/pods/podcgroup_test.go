@@ -7,6 +7,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/mooring-dev/mooring/agent/state"
 )
 
 const podUID = "8ff3a2b1-0c4d-4e5f-9a6b-7c8d9e0f1a2b"
@@ -53,11 +55,18 @@ func TestEveryPlaceOfAContainerIsTried(t *testing.T) {
 }
 
 func TestAStaticPodIsFoundByItsHash(t *testing.T) {
-	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: "mirror", Annotations: map[string]string{hashAnnotation: "abc"}}}
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: "mirror", Annotations: map[string]string{hashAnnotation: "abc", mirrorAnnotation: "abc"}}}
 	paths, err := containerCgroups(pod, "containerd://"+hexID, nil)
 	require.NoError(t, err)
 	require.Contains(t, paths, "/kubepods/burstable/podabc/"+hexID)
 	require.NotContains(t, paths, "/kubepods/burstable/podmirror/"+hexID)
+}
+
+func TestAHashOnAnOrdinaryPodMeansNothing(t *testing.T) {
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: podUID, Annotations: map[string]string{hashAnnotation: "abc"}}}
+	require.Equal(t, podUID, podCgroupUID(pod))
+	_, ok := declarationOf(pod, map[string]state.Declared{"abc": {}})
+	require.False(t, ok)
 }
 
 func TestNamesFromOutsideCannotLeadElsewhere(t *testing.T) {
