@@ -70,7 +70,7 @@ func TestQEMUArguments(t *testing.T) {
 		{Tag: "root", host: "/r"}, {Tag: "share0", host: "/o,ut", Writable: true},
 	}}
 	a := qemuArguments(o, d)
-	require.Contains(t, a, "tcg,thread=multi")
+	require.Contains(t, a, "tcg,thread=multi,tb-size=384")
 	require.Contains(t, a, "3072M", "a node cannot have half a megabyte")
 	require.Contains(t, a, "local,id=root,path=/r,security_model=none,multidevs=remap,readonly=on")
 	require.Contains(t, a, "local,id=share0,path=/o,,ut,security_model=none,multidevs=remap")
