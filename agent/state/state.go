@@ -157,6 +157,16 @@ type Operation struct {
 	// native histogram of schema 3: the key i stands for durations in
 	// (2^((i-1)/8), 2^(i/8)] seconds.
 	Native map[int]uint64 `json:"-"`
+	// FirstByte is the time from the first byte of the request to the first byte
+	// of its reply.
+	FirstByte Distribution `json:"firstByte"`
+	// Blocked is the time the server waited for clients to take these replies.
+	Blocked time.Duration `json:"blocked"`
+	// RequestBytes, ResponseBytes and Rows (returned or affected, where the
+	// protocol says so) are those of these statements.
+	RequestBytes  uint64 `json:"requestBytes"`
+	ResponseBytes uint64 `json:"responseBytes"`
+	Rows          uint64 `json:"rows"`
 }
 
 // Placement is where an instance was asked to be, and what came of it.
@@ -172,6 +182,8 @@ type InstanceStatus struct {
 	Resources  Resources   `json:"resources"`
 	Placement  *Placement  `json:"placement,omitempty"`
 	Operations []Operation `json:"operations,omitempty"`
+	// Statements is nil while the statement probe is off.
+	Statements *Statements `json:"statements,omitempty"`
 	// PlacementErr says why it is not where its policy wants it; empty when it
 	// is, and where no policy wants anything.
 	PlacementErr string `json:"placementError,omitempty"`
