@@ -243,28 +243,3 @@ func (a *Agent) readKubernetes(next *state.Snapshot) {
 		state.Collector{Name: state.CollectorAPIServer, Duration: r.Took, Err: oneLine(r.Err)},
 		state.Collector{Name: state.CollectorPods, Err: oneLine(a.pods.Synced())})
 }
-
-// readStatements copies the kernel's histograms into the snapshot.
-func (a *Agent) readStatements(next *state.Snapshot) error {
-	if a.statements == nil {
-		return errors.New("statement probe is off: " + a.probe.Detail)
-	}
-	var errs []error
-	for i := range next.Instances {
-		in := &next.Instances[i]
-		ops, err := a.statements.Read(in.ID)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", in.ID, err))
-			continue
-		}
-		for _, o := range ops {
-			in.Operations = append(in.Operations, state.Operation{
-				Name: o.Name, Error: o.Error, Count: o.Count,
-				Sum: time.Duration(o.SumNanoseconds), Classic: o.Classic, Native: o.Native,
-			})
-		}
-	}
-	lost, err := a.statements.Lost()
-	next.Probe.Lost = lost
-	return errors.Join(append(errs, err)...)
-}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
@@ -11,7 +12,7 @@ import (
 	"github.com/cilium/ebpf/rlimit"
 )
 
-//go:generate go tool bpf2go -target bpfel -output-stem query_core -type connection -type server -type port_key -type operation_key -type histogram -type query_settings queryCore query_core.bpf.c -- -O2 -g -Wall -Wextra -Werror -Wpadded -Iheaders -idirafter /usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu
+//go:generate go tool bpf2go -target bpfel -output-stem query_core -type connection -type server -type port_key -type operation_key -type operation_value -type histogram -type distribution -type query_settings -type prepared_value -type text_key -type digest_key -type digest_value -type error_key -type server_rules -type server_traffic -type event_head -type text_event -type record_event -type session_event queryCore query_core.bpf.c -- -O2 -g -Wall -Wextra -Werror -Wpadded -Iheaders -idirafter /usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu
 //go:generate go tool bpf2go -target amd64,arm64 -output-stem query_legacy -no-global-types queryLegacy query_legacy.bpf.c -- -O2 -g -Wall -Wextra -Werror -Wpadded -Iheaders -idirafter /usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu
 //go:generate go tool bpf2go -target amd64,arm64 -output-stem query_socket -no-global-types querySocket query_socket.bpf.c -- -O2 -g -Wall -Wextra -Werror -Wpadded -Iheaders -idirafter /usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu
 
@@ -36,6 +37,7 @@ const (
 	ProtocolPostgres Protocol = iota + 1
 	ProtocolMySQL
 	ProtocolRedis
+	ProtocolMongo
 )
 
 // Watched is one server whose statements are timed.
@@ -54,12 +56,25 @@ type Watched struct {
 	// local port is one on which the server is itself a client, or no matter
 	// of statements.
 	Ports []uint16
+	// Slow is the duration from which a statement is recorded, and with it every
+	// one that failed; 0 records neither.
+	Slow time.Duration
+	// Audit is what is recorded besides.
+	Audit AuditClass
+	// NoText keeps the texts of statements in the kernel: all that have one
+	// count under DigestUnsampled.
+	NoText bool
 }
 
 // Statements times the statements of database servers in the kernel, on the
 // servers' side: from the return of the receive that brought the first byte of
-// a request to the return of the last send of its reply. Nothing of a statement
-// but its first word is looked at, and nothing is kept.
+// a request to the return of the last send of its reply.
+//
+// The kernel tells the operation of a statement from its first word, and keeps of
+// its text a hash. What digest a text belongs to is for the caller to say: it is
+// given each text once (ReadEvents) and numbers it (MapText), after which the
+// kernel counts statements of that text by itself. No text is kept in the kernel,
+// and nothing is read of an authentication but the names of user and database.
 //
 // Read is safe for concurrent use with itself and with Set; the other methods
 // are not.
@@ -74,15 +89,21 @@ type Statements struct {
 	// syscalls says that ModeTracepoint had to do with system calls.
 	syscalls bool
 
-	mu      sync.RWMutex // guards servers against Read
+	mu      sync.RWMutex // guards the following against readers
 	servers map[string]*served
-	slots   uint32 // the last one given
+	ids     map[uint32]string // by slot
+	slots   uint32            // the last one given
+	// logouts are connections that were found ended, for ReadEvents.
+	logouts chan Session
 }
 
 // served is a server that has a slot in the kernel's maps.
 type served struct {
 	Watched
 	slot uint32
+	// digests are the numbers MapText made a counter for. Guarded by the mutex of
+	// Statements.
+	digests map[uint32]bool
 }
 
 func (s *served) value() queryCoreServer {
@@ -98,7 +119,10 @@ func (s *served) value() queryCoreServer {
 // slow machine. ModeTracepoint mounts tracefs where it needs it and the system has
 // not.
 func OpenStatements(m Mode) (*Statements, error) {
-	s := &Statements{mode: m, proc: procfs{root: "/proc"}, servers: map[string]*served{}}
+	s := &Statements{
+		mode: m, proc: procfs{root: "/proc"}, servers: map[string]*served{}, ids: map[uint32]string{},
+		logouts: make(chan Session, maxLogouts),
+	}
 	var open func() error
 	switch m {
 	case ModeFentry:

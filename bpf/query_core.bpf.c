@@ -42,6 +42,10 @@ char query_license[] SEC("license") = "Dual BSD/GPL";
  */
 const volatile __u8 recv_args = 5;
 
+/* Only so that the agent finds what these are: they are no value of a map. */
+const struct record_event *record_event_type __attribute__((unused));
+const struct session_event *session_event_type __attribute__((unused));
+
 static __always_inline int is_iovec(struct iov_iter *it)
 {
 	__u32 iovec = bpf_core_enum_value(enum iter_type___any, ITER_IOVEC);
@@ -75,6 +79,7 @@ static __always_inline void note_buffer(struct connection *c, struct msghdr *msg
 	const struct iovec *iov;
 
 	c->buffer = 0;
+	c->extent = 0;
 	if (is_ubuf(it)) {
 		c->buffer = (__u64)BPF_CORE_READ(ubuf, ubuf) + offset;
 		c->extent = BPF_CORE_READ(it, count);
@@ -93,7 +98,7 @@ static __always_inline void note_buffer(struct connection *c, struct msghdr *msg
 static __always_inline int enter_receive(struct sock *sk, struct msghdr *msg, __u32 flags)
 {
 	struct server *server = watched_server();
-	struct connection *c, new = {};
+	struct connection *c;
 	__u64 key = (__u64)sk;
 
 	if (!server)
@@ -102,17 +107,11 @@ static __always_inline int enter_receive(struct sock *sk, struct msghdr *msg, __
 	if (!c || c->slot != server->slot) {
 		if (!server_side(sk, server->slot))
 			return 0;
-		new.slot = server->slot;
-		new.protocol = server->protocol;
-		if (bpf_map_update_elem(&connections, &key, &new, BPF_ANY)) {
-			count_loss(LOSS_CONNECTIONS_FULL);
-			return 0;
-		}
-		c = bpf_map_lookup_elem(&connections, &key);
+		c = new_connection(key, sk, server);
 		if (!c)
 			return 0;
 	}
-	receiving(c);
+	asks(c, key);
 	note_buffer(c, msg);
 	if (flags & MSG_PEEK)
 		c->buffer = 0;
@@ -129,7 +128,8 @@ static __always_inline int exit_receive(struct sock *sk, int n)
 	at = c->buffer;
 	size = (__u32)n < c->extent ? (__u32)n : c->extent;
 	c->buffer = 0;
-	read_received(c, key, at, size);
+	count_received(c, sk, (__u32)n);
+	read_received(c, key, at, size, (__u32)n);
 	return 0;
 }
 
@@ -138,7 +138,7 @@ static __always_inline int enter_send(struct sock *sk, struct msghdr *msg)
 	__u64 key = (__u64)sk;
 	struct connection *c = bpf_map_lookup_elem(&connections, &key);
 
-	if (c && c->phase != PHASE_IDLE)
+	if (c)
 		note_buffer(c, msg);
 	return 0;
 }
@@ -148,16 +148,26 @@ static __always_inline int exit_send(struct sock *sk, int n)
 	__u64 key = (__u64)sk;
 	struct connection *c = bpf_map_lookup_elem(&connections, &key);
 
-	if (c && n > 0 && c->buffer)
-		sent(c, key, c->buffer, c->extent, (__u32)n);
+	if (!c)
+		return 0;
+	if (n > 0) {
+		count_sent(c, sk, (__u32)n);
+		take_sent(c, key, c->buffer, c->extent, (__u32)n);
+	} else if (n == -EAGAIN) {
+		not_sent(c);
+	}
 	return 0;
 }
 
 static __always_inline int forget(struct sock *sk)
 {
 	__u64 key = (__u64)sk;
+	struct connection *c = bpf_map_lookup_elem(&connections, &key);
 
-	bpf_map_delete_elem(&connections, &key);
+	if (c) {
+		closed(c, key);
+		bpf_map_delete_elem(&connections, &key);
+	}
 	return 0;
 }
 
@@ -228,6 +238,18 @@ SEC("fexit/unix_stream_sendmsg")
 int BPF_PROG(on_unix_sent, struct socket *sock, struct msghdr *msg, __u64 size, int n)
 {
 	return exit_send(sock->sk, n);
+}
+
+/* A send waits until the client has taken some (net/core/stream.c). */
+SEC("fentry/sk_stream_wait_memory")
+int BPF_PROG(on_wait, struct sock *sk)
+{
+	__u64 key = (__u64)sk;
+	struct connection *c = bpf_map_lookup_elem(&connections, &key);
+
+	if (c)
+		not_sent(c);
+	return 0;
 }
 
 /* The last descriptor of a socket is gone: its address may be another's soon. */

@@ -14,22 +14,84 @@ import (
 )
 
 type queryCoreConnection struct {
-	_         structs.HostLayout
-	Started   uint64
-	Sent      uint64
-	Buffer    uint64
-	Socket    uint64
-	Extent    uint32
-	Skip      uint32
-	Slot      uint32
-	Flags     uint16
-	Protocol  uint8
-	Phase     uint8
-	Operation uint8
-	Prepared  uint8
-	Error     uint8
-	Last      [2]uint8
-	Pad       [3]uint8
+	_            structs.HostLayout
+	Started      uint64
+	First        uint64
+	Sent         uint64
+	Stalled      uint64
+	Blocked      uint64
+	Buffer       uint64
+	Socket       uint64
+	Text         uint64
+	PreparedText uint64
+	Transaction  uint64
+	In           uint64
+	Out          uint64
+	Rows         uint64
+	Code         uint64
+	Digest       uint32
+	Extent       uint32
+	Skip         uint32
+	Slot         uint32
+	Statements   uint32
+	Flags        uint32
+	ReceivedAt   uint32
+	SentAt       uint32
+	Seen         uint64
+	Carried      uint64
+	Protocol     uint8
+	Phase        uint8
+	Operation    uint8
+	Prepared     uint8
+	Error        uint8
+	Last         [2]uint8
+	Status       uint8
+	Address      [16]uint8
+	Port         uint16
+	Family       uint8
+	Pad          [5]uint8
+}
+
+type queryCoreDigestKey struct {
+	_      structs.HostLayout
+	Slot   uint32
+	Digest uint32
+}
+
+type queryCoreDigestValue struct {
+	_        structs.HostLayout
+	Duration queryCoreDistribution
+	Errors   uint64
+	Rows     uint64
+}
+
+type queryCoreDistribution struct {
+	_      structs.HostLayout
+	Coarse [56]uint64
+	Sum    uint64
+}
+
+type queryCoreErrorKey struct {
+	_    structs.HostLayout
+	Code uint64
+	Slot uint32
+	Pad  uint32
+}
+
+type queryCoreEventHead struct {
+	_          structs.HostLayout
+	Connection uint64
+	At         uint64
+	Slot       uint32
+	Kind       uint8
+	Operation  uint8
+	Error      uint8
+	Detail     uint8
+	Address    [16]uint8
+	Port       uint16
+	Family     uint8
+	Protocol   uint8
+	Pad        uint32
 }
 
 type queryCoreHistogram struct {
@@ -47,6 +109,17 @@ type queryCoreOperationKey struct {
 	Pad       uint16
 }
 
+type queryCoreOperationValue struct {
+	_          structs.HostLayout
+	Duration   queryCoreHistogram
+	First      queryCoreDistribution
+	Blocked    uint64
+	In         uint64
+	Out        uint64
+	Rows       uint64
+	Statements uint64
+}
+
 type queryCorePortKey struct {
 	_    structs.HostLayout
 	Slot uint32
@@ -60,11 +133,33 @@ type queryCorePreparedKey struct {
 	Statement  uint64
 }
 
+type queryCorePreparedValue struct {
+	_         structs.HostLayout
+	Text      uint64
+	Operation uint8
+	Pad       [7]uint8
+}
+
 type queryCoreQuerySettings struct {
 	_        structs.HostLayout
 	Follow   uint32
 	ChildPid uint32
 	Ports    uint64
+}
+
+type queryCoreRecordEvent struct {
+	_          structs.HostLayout
+	Head       queryCoreEventHead
+	Hash       uint64
+	Duration   uint64
+	First      uint64
+	Blocked    uint64
+	In         uint64
+	Out        uint64
+	Rows       uint64
+	Code       uint64
+	Digest     uint32
+	Statements uint32
 }
 
 type queryCoreServer struct {
@@ -74,32 +169,88 @@ type queryCoreServer struct {
 	Pad      [3]uint8
 }
 
+type queryCoreServerRules struct {
+	_      structs.HostLayout
+	Slow   uint64
+	Slot   uint32
+	Audit  uint32
+	Budget uint32
+	Flags  uint32
+}
+
+type queryCoreServerTraffic struct {
+	_         structs.HostLayout
+	StreamIn  uint64
+	StreamOut uint64
+	Seen      uint64
+	Carried   uint64
+	Slow      uint64
+	Window    uint64
+	Spent     uint32
+	Slot      uint32
+}
+
+type queryCoreSessionEvent struct {
+	_     structs.HostLayout
+	Head  queryCoreEventHead
+	Code  uint64
+	Names [128]uint8
+}
+
+type queryCoreTextEvent struct {
+	_      structs.HostLayout
+	Head   queryCoreEventHead
+	Hash   uint64
+	Owner  uint64
+	Length uint32
+	Size   uint32
+	Text   [520]uint8
+}
+
+type queryCoreTextKey struct {
+	_    structs.HostLayout
+	Hash uint64
+	Slot uint32
+	Pad  uint32
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	queryCoreMapBlank        = "blank"
-	queryCoreMapCgroups      = "cgroups"
-	queryCoreMapConnections  = "connections"
-	queryCoreMapLosses       = "losses"
-	queryCoreMapOperations   = "operations"
-	queryCoreMapPids         = "pids"
-	queryCoreMapPorts        = "ports"
-	queryCoreMapPrepared     = "prepared"
-	queryCoreMapSettings     = "settings"
-	queryCoreProgOnExit      = "on_exit"
-	queryCoreProgOnFork      = "on_fork"
-	queryCoreProgOnTcpClose  = "on_tcp_close"
-	queryCoreProgOnTcpRecv   = "on_tcp_recv"
-	queryCoreProgOnTcpRecvd  = "on_tcp_recvd"
-	queryCoreProgOnTcpSend   = "on_tcp_send"
-	queryCoreProgOnTcpSent   = "on_tcp_sent"
-	queryCoreProgOnUnixClose = "on_unix_close"
-	queryCoreProgOnUnixRecv  = "on_unix_recv"
-	queryCoreProgOnUnixRecvd = "on_unix_recvd"
-	queryCoreProgOnUnixSend  = "on_unix_send"
-	queryCoreProgOnUnixSent  = "on_unix_sent"
-	queryCoreVarRecvArgs     = "recv_args"
+	queryCoreMapBlank            = "blank"
+	queryCoreMapCgroups          = "cgroups"
+	queryCoreMapConnections      = "connections"
+	queryCoreMapDigests          = "digests"
+	queryCoreMapErrors           = "errors"
+	queryCoreMapEvents           = "events"
+	queryCoreMapLosses           = "losses"
+	queryCoreMapOperations       = "operations"
+	queryCoreMapPids             = "pids"
+	queryCoreMapPorts            = "ports"
+	queryCoreMapPrepared         = "prepared"
+	queryCoreMapRules            = "rules"
+	queryCoreMapScratch          = "scratch"
+	queryCoreMapSettings         = "settings"
+	queryCoreMapTexts            = "texts"
+	queryCoreMapTraffic          = "traffic"
+	queryCoreMapTransactions     = "transactions"
+	queryCoreProgOnExit          = "on_exit"
+	queryCoreProgOnFork          = "on_fork"
+	queryCoreProgOnTcpClose      = "on_tcp_close"
+	queryCoreProgOnTcpRecv       = "on_tcp_recv"
+	queryCoreProgOnTcpRecvd      = "on_tcp_recvd"
+	queryCoreProgOnTcpSend       = "on_tcp_send"
+	queryCoreProgOnTcpSent       = "on_tcp_sent"
+	queryCoreProgOnUnixClose     = "on_unix_close"
+	queryCoreProgOnUnixRecv      = "on_unix_recv"
+	queryCoreProgOnUnixRecvd     = "on_unix_recvd"
+	queryCoreProgOnUnixSend      = "on_unix_send"
+	queryCoreProgOnUnixSent      = "on_unix_sent"
+	queryCoreProgOnWait          = "on_wait"
+	queryCoreVarRecordEventType  = "record_event_type"
+	queryCoreVarRecvArgs         = "recv_args"
+	queryCoreVarSessionEventType = "session_event_type"
 )
 
 // loadQueryCore returns the embedded CollectionSpec for queryCore.
@@ -156,28 +307,39 @@ type queryCoreProgramSpecs struct {
 	OnUnixRecvd *ebpf.ProgramSpec `ebpf:"on_unix_recvd"`
 	OnUnixSend  *ebpf.ProgramSpec `ebpf:"on_unix_send"`
 	OnUnixSent  *ebpf.ProgramSpec `ebpf:"on_unix_sent"`
+	OnWait      *ebpf.ProgramSpec `ebpf:"on_wait"`
 }
 
 // queryCoreMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type queryCoreMapSpecs struct {
-	Blank       *ebpf.MapSpec `ebpf:"blank"`
-	Cgroups     *ebpf.MapSpec `ebpf:"cgroups"`
-	Connections *ebpf.MapSpec `ebpf:"connections"`
-	Losses      *ebpf.MapSpec `ebpf:"losses"`
-	Operations  *ebpf.MapSpec `ebpf:"operations"`
-	Pids        *ebpf.MapSpec `ebpf:"pids"`
-	Ports       *ebpf.MapSpec `ebpf:"ports"`
-	Prepared    *ebpf.MapSpec `ebpf:"prepared"`
-	Settings    *ebpf.MapSpec `ebpf:"settings"`
+	Blank        *ebpf.MapSpec `ebpf:"blank"`
+	Cgroups      *ebpf.MapSpec `ebpf:"cgroups"`
+	Connections  *ebpf.MapSpec `ebpf:"connections"`
+	Digests      *ebpf.MapSpec `ebpf:"digests"`
+	Errors       *ebpf.MapSpec `ebpf:"errors"`
+	Events       *ebpf.MapSpec `ebpf:"events"`
+	Losses       *ebpf.MapSpec `ebpf:"losses"`
+	Operations   *ebpf.MapSpec `ebpf:"operations"`
+	Pids         *ebpf.MapSpec `ebpf:"pids"`
+	Ports        *ebpf.MapSpec `ebpf:"ports"`
+	Prepared     *ebpf.MapSpec `ebpf:"prepared"`
+	Rules        *ebpf.MapSpec `ebpf:"rules"`
+	Scratch      *ebpf.MapSpec `ebpf:"scratch"`
+	Settings     *ebpf.MapSpec `ebpf:"settings"`
+	Texts        *ebpf.MapSpec `ebpf:"texts"`
+	Traffic      *ebpf.MapSpec `ebpf:"traffic"`
+	Transactions *ebpf.MapSpec `ebpf:"transactions"`
 }
 
 // queryCoreVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type queryCoreVariableSpecs struct {
-	RecvArgs *ebpf.VariableSpec `ebpf:"recv_args"`
+	RecordEventType  *ebpf.VariableSpec `ebpf:"record_event_type"`
+	RecvArgs         *ebpf.VariableSpec `ebpf:"recv_args"`
+	SessionEventType *ebpf.VariableSpec `ebpf:"session_event_type"`
 }
 
 // queryCoreObjects contains all objects after they have been loaded into the kernel.
@@ -200,15 +362,23 @@ func (o *queryCoreObjects) Close() error {
 //
 // It can be passed to loadQueryCoreObjects or ebpf.CollectionSpec.LoadAndAssign.
 type queryCoreMaps struct {
-	Blank       *ebpf.Map `ebpf:"blank"`
-	Cgroups     *ebpf.Map `ebpf:"cgroups"`
-	Connections *ebpf.Map `ebpf:"connections"`
-	Losses      *ebpf.Map `ebpf:"losses"`
-	Operations  *ebpf.Map `ebpf:"operations"`
-	Pids        *ebpf.Map `ebpf:"pids"`
-	Ports       *ebpf.Map `ebpf:"ports"`
-	Prepared    *ebpf.Map `ebpf:"prepared"`
-	Settings    *ebpf.Map `ebpf:"settings"`
+	Blank        *ebpf.Map `ebpf:"blank"`
+	Cgroups      *ebpf.Map `ebpf:"cgroups"`
+	Connections  *ebpf.Map `ebpf:"connections"`
+	Digests      *ebpf.Map `ebpf:"digests"`
+	Errors       *ebpf.Map `ebpf:"errors"`
+	Events       *ebpf.Map `ebpf:"events"`
+	Losses       *ebpf.Map `ebpf:"losses"`
+	Operations   *ebpf.Map `ebpf:"operations"`
+	Pids         *ebpf.Map `ebpf:"pids"`
+	Ports        *ebpf.Map `ebpf:"ports"`
+	Prepared     *ebpf.Map `ebpf:"prepared"`
+	Rules        *ebpf.Map `ebpf:"rules"`
+	Scratch      *ebpf.Map `ebpf:"scratch"`
+	Settings     *ebpf.Map `ebpf:"settings"`
+	Texts        *ebpf.Map `ebpf:"texts"`
+	Traffic      *ebpf.Map `ebpf:"traffic"`
+	Transactions *ebpf.Map `ebpf:"transactions"`
 }
 
 func (m *queryCoreMaps) Close() error {
@@ -216,12 +386,20 @@ func (m *queryCoreMaps) Close() error {
 		m.Blank,
 		m.Cgroups,
 		m.Connections,
+		m.Digests,
+		m.Errors,
+		m.Events,
 		m.Losses,
 		m.Operations,
 		m.Pids,
 		m.Ports,
 		m.Prepared,
+		m.Rules,
+		m.Scratch,
 		m.Settings,
+		m.Texts,
+		m.Traffic,
+		m.Transactions,
 	)
 }
 
@@ -229,7 +407,9 @@ func (m *queryCoreMaps) Close() error {
 //
 // It can be passed to loadQueryCoreObjects or ebpf.CollectionSpec.LoadAndAssign.
 type queryCoreVariables struct {
-	RecvArgs *ebpf.Variable `ebpf:"recv_args"`
+	RecordEventType  *ebpf.Variable `ebpf:"record_event_type"`
+	RecvArgs         *ebpf.Variable `ebpf:"recv_args"`
+	SessionEventType *ebpf.Variable `ebpf:"session_event_type"`
 }
 
 // queryCorePrograms contains all programs after they have been loaded into the kernel.
@@ -248,6 +428,7 @@ type queryCorePrograms struct {
 	OnUnixRecvd *ebpf.Program `ebpf:"on_unix_recvd"`
 	OnUnixSend  *ebpf.Program `ebpf:"on_unix_send"`
 	OnUnixSent  *ebpf.Program `ebpf:"on_unix_sent"`
+	OnWait      *ebpf.Program `ebpf:"on_wait"`
 }
 
 func (p *queryCorePrograms) Close() error {
@@ -264,6 +445,7 @@ func (p *queryCorePrograms) Close() error {
 		p.OnUnixRecvd,
 		p.OnUnixSend,
 		p.OnUnixSent,
+		p.OnWait,
 	)
 }
 

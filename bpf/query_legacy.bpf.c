@@ -45,6 +45,7 @@ char query_license[] SEC("license") = "Dual BSD/GPL";
 #define AF_INET 2
 #define AF_INET6 10
 #define MSG_PEEK 2
+#define EAGAIN 11 /* include/uapi/asm-generic/errno-base.h */
 
 /* Those from CALL_READ on are for files too. */
 enum call_kind {
@@ -60,13 +61,16 @@ enum call_kind {
 };
 
 /*
- * Programs that read what was received, by protocol: all in one would be more
- * instructions than a program may have. What they are to read is noted in
+ * Programs for parts of the work, the first by protocol: all in one would be more
+ * instructions than a program may have. What those are to read is noted in
  * connection.buffer and extent.
  */
+#define STEP_REPLY 8
+#define STEP_FINISH 9
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-	__uint(max_entries, 4);
+	__uint(max_entries, 16);
 	__type(key, __u32);
 	__type(value, __u32);
 } steps SEC(".maps");
@@ -113,36 +117,15 @@ static __always_inline void set_connection(__u32 fd, const struct server *server
 		count_loss(LOSS_CONNECTIONS_FULL);
 }
 
-/*
- * exit_receive takes a receive that got n bytes or an error. That the server
- * asked for more ends what it sent before, though it got nothing: one that
- * waits for readiness asks first and is told to wait.
- */
-static __always_inline void exit_receive(void *ctx, const struct server *server,
-					 const struct arguments *args, __s64 n)
+/* go_on takes n > 0 received bytes at address at, once what they end is finished. */
+static __always_inline void go_on(void *ctx, struct connection *c, __u64 key, __u64 at, __u64 n)
 {
-	__u64 key = connection_key(args->first), at = args->second, left = n;
-	struct connection *c = bpf_map_lookup_elem(&connections, &key);
+	__u64 left = n;
 
-	if (c && c->slot != server->slot)
-		c = NULL;
-	/* read is for files too: only what is known to be accepted is followed. */
-	if (server->protocol == QUERY_REDIS && !(c && (c->flags & CONN_SERVER)))
+	c->seen += n;
+	if (!received(c, n))
 		return;
-	if (n <= 0) {
-		if (c && !(c->flags & CONN_IGNORED))
-			receiving(c);
-		return;
-	}
-	if (!c) {
-		set_connection(args->first, server, 0);
-		c = bpf_map_lookup_elem(&connections, &key);
-		if (!c)
-			return;
-	}
-	if (!received(c, at, left))
-		return;
-	if (c->protocol == QUERY_POSTGRES && !pg_read(c, &at, &left))
+	if (c->protocol == QUERY_POSTGRES && !pg_read(ctx, c, key, &at, &left))
 		return;
 	c->buffer = at;
 	c->extent = left;
@@ -155,18 +138,53 @@ static __always_inline void exit_receive(void *ctx, const struct server *server,
 		bpf_tail_call(ctx, &steps, QUERY_REDIS);
 }
 
-static __always_inline void exit_send(const struct arguments *args, int vector, __s64 n)
+/*
+ * exit_receive takes a receive that got n bytes or an error. That the server
+ * asked for more ends what it sent before, though it got nothing: one that
+ * waits for readiness asks first and is told to wait.
+ */
+static __always_inline void exit_receive(void *ctx, const struct server *server,
+					 const struct arguments *args, __s64 n)
 {
 	__u64 key = connection_key(args->first);
 	struct connection *c = bpf_map_lookup_elem(&connections, &key);
-	__u64 piece[2] = {args->second, args->third}; /* the first struct iovec */
+
+	if (c && c->slot != server->slot)
+		c = NULL;
+	/* Keeps the compiler from asking for the slot once more in place of c. */
+	asm volatile("" : "+r"(c));
+	/* read is for files too: only what is known to be accepted is followed. */
+	if (server->protocol == QUERY_REDIS && !(c && (c->flags & CONN_SERVER)))
+		return;
+	if (n <= 0) {
+		if (c && ends_before(c, 0, 0))
+			bpf_tail_call(ctx, &steps, STEP_FINISH);
+		return;
+	}
+	if (!c) {
+		set_connection(args->first, server, 0);
+		c = bpf_map_lookup_elem(&connections, &key);
+		if (!c)
+			return;
+	}
+	/* It goes on from there: see on_finish. */
+	if (ends_before(c, args->second, n))
+		bpf_tail_call(ctx, &steps, STEP_FINISH);
+	go_on(ctx, c, key, args->second, n);
+}
+
+static __always_inline void exit_send(void *ctx, const struct arguments *args, __s64 n)
+{
+	__u64 key = connection_key(args->first);
+	struct connection *c = bpf_map_lookup_elem(&connections, &key);
 
 	/* Nothing is being answered on a descriptor that nothing was received on. */
-	if (!c || c->phase == PHASE_IDLE || n <= 0)
+	if (!c)
 		return;
-	if (vector && (!args->third || !query_read(piece, sizeof(piece), args->second)))
-		return;
-	sent(c, key, piece[0], piece[1], n);
+	if (n > 0)
+		bpf_tail_call(ctx, &steps, STEP_REPLY);
+	else if (n == -EAGAIN)
+		not_sent(c);
 }
 
 /* What is accepted from a listener on a port of no interest is of none either. */
@@ -235,7 +253,7 @@ int on_syscall(__u64 *ctx)
 		exit_bind(server, &args);
 		return 0;
 	default:
-		exit_send(&args, kind == CALL_WRITEV, ctx[1]);
+		exit_send(ctx, &args, ctx[1]);
 		return 0;
 	}
 }
@@ -251,6 +269,50 @@ static __always_inline struct connection *this_connection(__u64 *ctx, __u64 *key
 	return bpf_map_lookup_elem(&connections, key);
 }
 
+/* What was sent: see sent. */
+SEC("raw_tp/sys_exit")
+int on_reply(__u64 *ctx)
+{
+	struct arguments args = {};
+	__u64 key, piece[2] = {}; /* the first struct iovec */
+	struct connection *c;
+
+	if (!syscall_arguments(&args, ctx[0]))
+		return 0;
+	key = connection_key(args.first);
+	c = bpf_map_lookup_elem(&connections, &key);
+	if (!c)
+		return 0;
+	piece[0] = args.second;
+	piece[1] = args.third;
+	if (call_kind(syscall_number(ctx[0])) == CALL_WRITEV &&
+	    (!args.third || !query_read(piece, sizeof(piece), args.second)))
+		return 0;
+	c->seen += ctx[1];
+	if (sent(c, key, piece[0], piece[1], ctx[1]))
+		bpf_tail_call(ctx, &steps, STEP_FINISH);
+	return 0;
+}
+
+/* The end of a request, and then the bytes received that ended it. */
+SEC("raw_tp/sys_exit")
+int on_finish(__u64 *ctx)
+{
+	enum call_kind kind = call_kind(syscall_number(ctx[0]));
+	__u64 key = 0;
+	struct connection *c = this_connection(ctx, &key);
+	struct arguments args = {};
+
+	if (!c)
+		return 0;
+	finish(ctx, c, key);
+	if ((kind != CALL_RECEIVE && kind != CALL_READ) || (__s64)ctx[1] <= 0)
+		return 0;
+	if (syscall_arguments(&args, ctx[0]))
+		go_on(ctx, c, key, args.second, ctx[1]);
+	return 0;
+}
+
 /* One PostgreSQL message, and then itself for the next. */
 SEC("raw_tp/sys_exit")
 int on_postgres(__u64 *ctx)
@@ -260,7 +322,7 @@ int on_postgres(__u64 *ctx)
 
 	if (!c)
 		return 0;
-	took = pg_message(c, key, c->buffer, c->extent);
+	took = pg_message(ctx, c, key, c->buffer, c->extent);
 	if (!took || took >= c->extent)
 		return 0;
 	c->buffer += took;
@@ -278,7 +340,7 @@ int on_mysql(__u64 *ctx)
 	struct connection *c = this_connection(ctx, &key);
 
 	if (c)
-		mysql_read(c, key, c->buffer, c->extent);
+		mysql_read(ctx, c, key, c->buffer, c->extent);
 	return 0;
 }
 
@@ -289,7 +351,7 @@ int on_redis(__u64 *ctx)
 	struct connection *c = this_connection(ctx, &key);
 
 	if (c)
-		redis_begin(c, c->buffer, c->extent);
+		redis_begin(ctx, c, key, c->buffer, c->extent);
 	return 0;
 }
 

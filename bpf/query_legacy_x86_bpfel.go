@@ -16,22 +16,32 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	queryLegacyMapBlank       = "blank"
-	queryLegacyMapCgroups     = "cgroups"
-	queryLegacyMapConnections = "connections"
-	queryLegacyMapLosses      = "losses"
-	queryLegacyMapOperations  = "operations"
-	queryLegacyMapPids        = "pids"
-	queryLegacyMapPorts       = "ports"
-	queryLegacyMapPrepared    = "prepared"
-	queryLegacyMapSettings    = "settings"
-	queryLegacyMapSteps       = "steps"
-	queryLegacyProgOnExit     = "on_exit"
-	queryLegacyProgOnFork     = "on_fork"
-	queryLegacyProgOnMysql    = "on_mysql"
-	queryLegacyProgOnPostgres = "on_postgres"
-	queryLegacyProgOnRedis    = "on_redis"
-	queryLegacyProgOnSyscall  = "on_syscall"
+	queryLegacyMapBlank        = "blank"
+	queryLegacyMapCgroups      = "cgroups"
+	queryLegacyMapConnections  = "connections"
+	queryLegacyMapDigests      = "digests"
+	queryLegacyMapErrors       = "errors"
+	queryLegacyMapEvents       = "events"
+	queryLegacyMapLosses       = "losses"
+	queryLegacyMapOperations   = "operations"
+	queryLegacyMapPids         = "pids"
+	queryLegacyMapPorts        = "ports"
+	queryLegacyMapPrepared     = "prepared"
+	queryLegacyMapRules        = "rules"
+	queryLegacyMapScratch      = "scratch"
+	queryLegacyMapSettings     = "settings"
+	queryLegacyMapSteps        = "steps"
+	queryLegacyMapTexts        = "texts"
+	queryLegacyMapTraffic      = "traffic"
+	queryLegacyMapTransactions = "transactions"
+	queryLegacyProgOnExit      = "on_exit"
+	queryLegacyProgOnFinish    = "on_finish"
+	queryLegacyProgOnFork      = "on_fork"
+	queryLegacyProgOnMysql     = "on_mysql"
+	queryLegacyProgOnPostgres  = "on_postgres"
+	queryLegacyProgOnRedis     = "on_redis"
+	queryLegacyProgOnReply     = "on_reply"
+	queryLegacyProgOnSyscall   = "on_syscall"
 )
 
 // loadQueryLegacy returns the embedded CollectionSpec for queryLegacy.
@@ -77,10 +87,12 @@ type queryLegacySpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type queryLegacyProgramSpecs struct {
 	OnExit     *ebpf.ProgramSpec `ebpf:"on_exit"`
+	OnFinish   *ebpf.ProgramSpec `ebpf:"on_finish"`
 	OnFork     *ebpf.ProgramSpec `ebpf:"on_fork"`
 	OnMysql    *ebpf.ProgramSpec `ebpf:"on_mysql"`
 	OnPostgres *ebpf.ProgramSpec `ebpf:"on_postgres"`
 	OnRedis    *ebpf.ProgramSpec `ebpf:"on_redis"`
+	OnReply    *ebpf.ProgramSpec `ebpf:"on_reply"`
 	OnSyscall  *ebpf.ProgramSpec `ebpf:"on_syscall"`
 }
 
@@ -88,16 +100,24 @@ type queryLegacyProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type queryLegacyMapSpecs struct {
-	Blank       *ebpf.MapSpec `ebpf:"blank"`
-	Cgroups     *ebpf.MapSpec `ebpf:"cgroups"`
-	Connections *ebpf.MapSpec `ebpf:"connections"`
-	Losses      *ebpf.MapSpec `ebpf:"losses"`
-	Operations  *ebpf.MapSpec `ebpf:"operations"`
-	Pids        *ebpf.MapSpec `ebpf:"pids"`
-	Ports       *ebpf.MapSpec `ebpf:"ports"`
-	Prepared    *ebpf.MapSpec `ebpf:"prepared"`
-	Settings    *ebpf.MapSpec `ebpf:"settings"`
-	Steps       *ebpf.MapSpec `ebpf:"steps"`
+	Blank        *ebpf.MapSpec `ebpf:"blank"`
+	Cgroups      *ebpf.MapSpec `ebpf:"cgroups"`
+	Connections  *ebpf.MapSpec `ebpf:"connections"`
+	Digests      *ebpf.MapSpec `ebpf:"digests"`
+	Errors       *ebpf.MapSpec `ebpf:"errors"`
+	Events       *ebpf.MapSpec `ebpf:"events"`
+	Losses       *ebpf.MapSpec `ebpf:"losses"`
+	Operations   *ebpf.MapSpec `ebpf:"operations"`
+	Pids         *ebpf.MapSpec `ebpf:"pids"`
+	Ports        *ebpf.MapSpec `ebpf:"ports"`
+	Prepared     *ebpf.MapSpec `ebpf:"prepared"`
+	Rules        *ebpf.MapSpec `ebpf:"rules"`
+	Scratch      *ebpf.MapSpec `ebpf:"scratch"`
+	Settings     *ebpf.MapSpec `ebpf:"settings"`
+	Steps        *ebpf.MapSpec `ebpf:"steps"`
+	Texts        *ebpf.MapSpec `ebpf:"texts"`
+	Traffic      *ebpf.MapSpec `ebpf:"traffic"`
+	Transactions *ebpf.MapSpec `ebpf:"transactions"`
 }
 
 // queryLegacyVariableSpecs contains global variables before they are loaded into the kernel.
@@ -126,16 +146,24 @@ func (o *queryLegacyObjects) Close() error {
 //
 // It can be passed to loadQueryLegacyObjects or ebpf.CollectionSpec.LoadAndAssign.
 type queryLegacyMaps struct {
-	Blank       *ebpf.Map `ebpf:"blank"`
-	Cgroups     *ebpf.Map `ebpf:"cgroups"`
-	Connections *ebpf.Map `ebpf:"connections"`
-	Losses      *ebpf.Map `ebpf:"losses"`
-	Operations  *ebpf.Map `ebpf:"operations"`
-	Pids        *ebpf.Map `ebpf:"pids"`
-	Ports       *ebpf.Map `ebpf:"ports"`
-	Prepared    *ebpf.Map `ebpf:"prepared"`
-	Settings    *ebpf.Map `ebpf:"settings"`
-	Steps       *ebpf.Map `ebpf:"steps"`
+	Blank        *ebpf.Map `ebpf:"blank"`
+	Cgroups      *ebpf.Map `ebpf:"cgroups"`
+	Connections  *ebpf.Map `ebpf:"connections"`
+	Digests      *ebpf.Map `ebpf:"digests"`
+	Errors       *ebpf.Map `ebpf:"errors"`
+	Events       *ebpf.Map `ebpf:"events"`
+	Losses       *ebpf.Map `ebpf:"losses"`
+	Operations   *ebpf.Map `ebpf:"operations"`
+	Pids         *ebpf.Map `ebpf:"pids"`
+	Ports        *ebpf.Map `ebpf:"ports"`
+	Prepared     *ebpf.Map `ebpf:"prepared"`
+	Rules        *ebpf.Map `ebpf:"rules"`
+	Scratch      *ebpf.Map `ebpf:"scratch"`
+	Settings     *ebpf.Map `ebpf:"settings"`
+	Steps        *ebpf.Map `ebpf:"steps"`
+	Texts        *ebpf.Map `ebpf:"texts"`
+	Traffic      *ebpf.Map `ebpf:"traffic"`
+	Transactions *ebpf.Map `ebpf:"transactions"`
 }
 
 func (m *queryLegacyMaps) Close() error {
@@ -143,13 +171,21 @@ func (m *queryLegacyMaps) Close() error {
 		m.Blank,
 		m.Cgroups,
 		m.Connections,
+		m.Digests,
+		m.Errors,
+		m.Events,
 		m.Losses,
 		m.Operations,
 		m.Pids,
 		m.Ports,
 		m.Prepared,
+		m.Rules,
+		m.Scratch,
 		m.Settings,
 		m.Steps,
+		m.Texts,
+		m.Traffic,
+		m.Transactions,
 	)
 }
 
@@ -164,20 +200,24 @@ type queryLegacyVariables struct {
 // It can be passed to loadQueryLegacyObjects or ebpf.CollectionSpec.LoadAndAssign.
 type queryLegacyPrograms struct {
 	OnExit     *ebpf.Program `ebpf:"on_exit"`
+	OnFinish   *ebpf.Program `ebpf:"on_finish"`
 	OnFork     *ebpf.Program `ebpf:"on_fork"`
 	OnMysql    *ebpf.Program `ebpf:"on_mysql"`
 	OnPostgres *ebpf.Program `ebpf:"on_postgres"`
 	OnRedis    *ebpf.Program `ebpf:"on_redis"`
+	OnReply    *ebpf.Program `ebpf:"on_reply"`
 	OnSyscall  *ebpf.Program `ebpf:"on_syscall"`
 }
 
 func (p *queryLegacyPrograms) Close() error {
 	return _QueryLegacyClose(
 		p.OnExit,
+		p.OnFinish,
 		p.OnFork,
 		p.OnMysql,
 		p.OnPostgres,
 		p.OnRedis,
+		p.OnReply,
 		p.OnSyscall,
 	)
 }

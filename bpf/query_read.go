@@ -26,10 +26,35 @@ type Operation struct {
 	// the key i stands for (2^((i-1)/8), 2^(i/8)] seconds. Shorter than 2^-20 s
 	// is counted under -160, longer than 128 s under 57.
 	Native map[int]uint64
+	// FirstByte is the time to the first byte of the reply.
+	FirstByte Distribution
+	// BlockedNanoseconds is the time for which the client took no more of the
+	// reply. ModeFentry sees all of it; the others what servers with non-blocking
+	// sockets wait.
+	BlockedNanoseconds uint64
+	// RequestBytes and ResponseBytes are those of these statements.
+	RequestBytes, ResponseBytes uint64
+	// Rows were returned or affected, where the end of the reply says so.
+	Rows uint64
+	// Statements are what the requests held: more than Count where clients
+	// pipeline.
+	Statements uint64
+}
+
+// Distribution is a latency distribution of schema 1.
+type Distribution struct {
+	// Count is the sum of Native.
+	Count          uint64
+	SumNanoseconds uint64
+	// Native counts by the bounds of a Prometheus native histogram of schema 1:
+	// the key i stands for (2^((i-1)/2), 2^(i/2)] seconds. Shorter than 2^-20 s is
+	// counted under -40, longer than 2^7.5 s under 15.
+	Native map[int]uint64
 }
 
 const (
 	nativeLowest = -160 // NATIVE_LOWEST
+	coarseLowest = -40  // COARSE_LOWEST
 
 	// readAttempts bounds how often a histogram is read again because a
 	// statement was counted while it was copied.
@@ -58,6 +83,7 @@ func operationNames() []string {
 func lossNames() []string {
 	return []string{
 		"connections_full", "operations_full", "pids_full", "unresolved", "unreadable", "tls_unseen",
+		"digests_full", "errors_full", "texts", "records", "sessions", "budget", "aborted", "preempted",
 	}
 }
 
@@ -74,14 +100,14 @@ func (s *Statements) Read(id string) ([]Operation, error) {
 	for number, name := range operationNames() {
 		for _, failed := range []uint8{0, 1} {
 			key := queryCoreOperationKey{Slot: server.slot, Operation: uint8(number), Error: failed}
-			h, err := readHistogram(s.coll.Maps["operations"], key)
+			v, err := readOperation(s.coll.Maps["operations"], key)
 			if errors.Is(err, ebpf.ErrKeyNotExist) {
 				continue
 			}
 			if err != nil {
 				return nil, fmt.Errorf("read %s statements of server %q: %w", name, id, err)
 			}
-			op := operation(h)
+			op := operation(v)
 			if op.Count == 0 {
 				continue // just made, its first statement is about to be counted
 			}
@@ -92,20 +118,20 @@ func (s *Statements) Read(id string) ([]Operation, error) {
 	return ops, nil
 }
 
-// readHistogram reads one histogram. The kernel copies it while statements are
+// readOperation reads one operation. The kernel copies it while statements are
 // counted; see struct histogram for why equal counts mean a whole copy.
-func readHistogram(m *ebpf.Map, key queryCoreOperationKey) (*queryCoreHistogram, error) {
-	var h queryCoreHistogram
+func readOperation(m *ebpf.Map, key queryCoreOperationKey) (*queryCoreOperationValue, error) {
+	var v queryCoreOperationValue
 	for range readAttempts {
-		if err := m.Lookup(&key, &h); err != nil {
+		if err := m.Lookup(&key, &v); err != nil {
 			return nil, err
 		}
-		if total(h.Classic[:]) == total(h.Native[:]) {
-			return &h, nil
+		if total(v.Duration.Classic[:]) == total(v.Duration.Native[:]) {
+			return &v, nil
 		}
 	}
-	level(&h)
-	return &h, nil
+	level(&v.Duration)
+	return &v, nil
 }
 
 // level makes the two counts of a histogram agree by taking the statements that
@@ -139,13 +165,20 @@ func total(counts []uint64) uint64 {
 	return sum
 }
 
-// operation turns a histogram of the kernel into one of Prometheus.
-func operation(h *queryCoreHistogram) Operation {
+// operation turns the counters of the kernel into histograms of Prometheus.
+func operation(v *queryCoreOperationValue) Operation {
+	h := &v.Duration
 	op := Operation{
-		Count:          total(h.Classic[:]),
-		SumNanoseconds: h.Sum,
-		Classic:        append([]uint64(nil), h.Classic[:]...),
-		Native:         map[int]uint64{},
+		Count:              total(h.Classic[:]),
+		SumNanoseconds:     h.Sum,
+		Classic:            append([]uint64(nil), h.Classic[:]...),
+		Native:             map[int]uint64{},
+		FirstByte:          distribution(&v.First),
+		BlockedNanoseconds: v.Blocked,
+		RequestBytes:       v.In,
+		ResponseBytes:      v.Out,
+		Rows:               v.Rows,
+		Statements:         v.Statements,
 	}
 	for i, n := range h.Native {
 		if n > 0 {
@@ -153,6 +186,16 @@ func operation(h *queryCoreHistogram) Operation {
 		}
 	}
 	return op
+}
+
+func distribution(d *queryCoreDistribution) Distribution {
+	out := Distribution{Count: total(d.Coarse[:]), SumNanoseconds: d.Sum, Native: map[int]uint64{}}
+	for i, n := range d.Coarse {
+		if n > 0 {
+			out.Native[i+coarseLowest] = n
+		}
+	}
+	return out
 }
 
 // Lost returns how often something was not counted as it should be, by reason,
@@ -164,6 +207,13 @@ func operation(h *queryCoreHistogram) Operation {
 //	unresolved        a statement prepared before it was watched counts as "other"
 //	unreadable        a request's first bytes could not be read, it is missing
 //	tls_unseen        a MySQL connection is encrypted and cannot be followed
+//	digests_full      a statement was not counted under a digest
+//	errors_full       an error was not counted under its code
+//	texts, records, sessions
+//	                  an event of that kind found the ring full
+//	budget            an event was not made: its server had its share of the second
+//	aborted           a connection closed before the reply was complete
+//	preempted         a text was not read: another program took its place
 //
 // All reasons are in the map, also those with zero.
 func (s *Statements) Lost() (map[string]uint64, error) {

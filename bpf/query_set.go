@@ -20,7 +20,19 @@ const (
 const (
 	connIgnored = 0x0001
 	connServer  = 0x0002
+	connStream  = 0x0004
+	connOpen    = 0x0010
 )
+
+// Values of connection.phase.
+const (
+	phaseIdle    = 0
+	phaseRequest = 1
+)
+
+// maxServers is SERVERS of query.h. Half of the places are kept free, so that one
+// is found for each new server while those it replaces still count.
+const maxServers = 1024
 
 // Set makes the given servers the watched ones. It is meant to be called every
 // few seconds with the full list: a server that stays keeps its counters, one
@@ -38,6 +50,10 @@ func (s *Statements) Set(w []Watched) error {
 	s.mu.Lock()
 	previous := s.servers
 	s.servers = next
+	s.ids = make(map[uint32]string, len(next))
+	for id, server := range next {
+		s.ids[server.slot] = id
+	}
 	s.mu.Unlock()
 	err := errors.Join(s.apply(previous, fresh), s.sweep())
 	if err != nil {
@@ -49,12 +65,15 @@ func (s *Statements) Set(w []Watched) error {
 // checkWatched refuses lists that cannot be told apart in the kernel.
 func checkWatched(w []Watched) error {
 	ids, cgroups, pids := map[string]bool{}, map[uint64]string{}, map[int]string{}
+	if len(w) > maxServers/2 {
+		return fmt.Errorf("%d servers, %d at most can be watched", len(w), maxServers/2)
+	}
 	for _, server := range w {
 		if server.ID == "" || ids[server.ID] {
 			return fmt.Errorf("server %q is unnamed or named twice", server.ID)
 		}
 		ids[server.ID] = true
-		if server.Protocol < ProtocolPostgres || server.Protocol > ProtocolRedis {
+		if server.Protocol < ProtocolPostgres || server.Protocol > ProtocolMongo {
 			return fmt.Errorf("server %q: protocol %d is unknown", server.ID, server.Protocol)
 		}
 		if server.CgroupID != 0 {
@@ -82,15 +101,28 @@ func (s *Statements) plan(w []Watched) (next map[string]*served, fresh map[strin
 		server.PIDs, server.Ports = slices.Clone(server.PIDs), slices.Clone(server.Ports)
 		old, ok := s.servers[server.ID]
 		if ok && old.Protocol == server.Protocol {
-			next[server.ID] = &served{Watched: server, slot: old.slot}
+			next[server.ID] = &served{Watched: server, slot: old.slot, digests: old.digests}
 			fresh[server.ID] = old.CgroupID != server.CgroupID || !sameSet(old.Ports, server.Ports)
 			continue
 		}
-		s.slots++
-		next[server.ID] = &served{Watched: server, slot: s.slots}
+		next[server.ID] = &served{Watched: server, slot: s.nextSlot(next), digests: map[uint32]bool{}}
 		fresh[server.ID] = true
 	}
 	return next, fresh
+}
+
+// nextSlot returns a slot never given before, whose place in the kernel's arrays
+// is nobody's: neither of those watched until now nor of those in next.
+func (s *Statements) nextSlot(next map[string]*served) uint32 {
+	taken := map[uint32]bool{}
+	for _, servers := range []map[string]*served{s.servers, next} {
+		for _, server := range servers {
+			taken[server.slot%maxServers] = true
+		}
+	}
+	for s.slots++; taken[s.slots%maxServers]; s.slots++ {
+	}
+	return s.slots
 }
 
 // sameSet tells whether two lists name the same ports.
@@ -128,6 +160,7 @@ func (s *Statements) apply(previous map[string]*served, fresh map[string]bool) e
 		}
 	}
 	errs := []error{
+		s.writeRules(previous),
 		syncMap(s.coll.Maps["ports"], ports),
 		s.writeSettings(settings),
 	}
@@ -138,6 +171,25 @@ func (s *Statements) apply(previous map[string]*served, fresh map[string]bool) e
 	// Once more for what was opened between the look and the watch.
 	s.markSockets(fresh, known, before, &errs)
 	return errors.Join(errs...)
+}
+
+// writeRules writes what is wanted of each server, and for new ones makes the
+// counters in their place begin at zero.
+func (s *Statements) writeRules(previous map[string]*served) error {
+	for id, server := range s.servers {
+		place, rules := server.slot%maxServers, server.rules()
+		if err := s.coll.Maps["rules"].Put(&place, &rules); err != nil {
+			return fmt.Errorf("write rules of server %q: %w", id, err)
+		}
+		if old, ok := previous[id]; ok && old.slot == server.slot {
+			continue
+		}
+		zero := queryCoreServerTraffic{Slot: server.slot}
+		if err := s.coll.Maps["traffic"].Put(&place, &zero); err != nil {
+			return fmt.Errorf("clear traffic of server %q: %w", id, err)
+		}
+	}
+	return nil
 }
 
 // syncMap makes the contents of a map those wanted.

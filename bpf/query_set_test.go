@@ -18,7 +18,7 @@ func TestCheckWatched(t *testing.T) {
 		{"no ID", []Watched{{Protocol: ProtocolMySQL}}, "unnamed"},
 		{"one ID twice", []Watched{a, a}, "named twice"},
 		{"no protocol", []Watched{{ID: "b"}}, "protocol 0"},
-		{"an unknown protocol", []Watched{{ID: "b", Protocol: 4}}, "protocol 4"},
+		{"an unknown protocol", []Watched{{ID: "b", Protocol: 5}}, "protocol 5"},
 		{"a shared cgroup", []Watched{a, {ID: "b", Protocol: ProtocolMySQL, CgroupID: 1}}, "same cgroup 1"},
 		{"a shared process", []Watched{{ID: "b", Protocol: ProtocolMySQL, PIDs: []int{7}}, {ID: "c", Protocol: ProtocolMySQL, PIDs: []int{7}}}, "same process 7"},
 		{"a process named twice", []Watched{{ID: "b", Protocol: ProtocolMySQL, PIDs: []int{7, 7}}}, ""},

@@ -117,7 +117,7 @@ static __always_inline struct connection *connection_of(struct sock *sk, __u64 k
 							const struct query_settings *set)
 {
 	struct server *server = server_by(set);
-	struct connection *c, new = {};
+	struct connection *c;
 
 	if (!server)
 		return NULL;
@@ -126,14 +126,10 @@ static __always_inline struct connection *connection_of(struct sock *sk, __u64 k
 		return c;
 	if (!server_side(sk, server->slot))
 		return NULL;
-	new.slot = server->slot;
-	new.protocol = server->protocol;
-	new.socket = inode_number(sk);
-	if (bpf_map_update_elem(&connections, &key, &new, BPF_ANY)) {
-		count_loss(LOSS_CONNECTIONS_FULL);
-		return NULL;
-	}
-	return bpf_map_lookup_elem(&connections, &key);
+	c = new_connection(key, sk, server);
+	if (c)
+		c->socket = inode_number(sk);
+	return c;
 }
 
 /*
@@ -152,13 +148,15 @@ int BPF_PROG(on_received, struct sock *sk, int n, int flags)
 		return 0;
 	if (n <= 0) {
 		c = known_connection(sk, place.key);
-		if (c && !(c->flags & CONN_IGNORED))
-			receiving(c);
+		if (c)
+			asks(c, place.key);
 		return 0;
 	}
 	c = connection_of(sk, place.key, set);
-	if (c)
-		read_received(c, place.key, place.at, (__u32)n);
+	if (c) {
+		count_received(c, sk, (__u32)n);
+		read_received(c, place.key, place.at, (__u32)n, (__u32)n);
+	}
 	return 0;
 }
 
@@ -168,11 +166,17 @@ int BPF_PROG(on_sent, struct sock *sk, int n)
 	struct place place = {};
 	struct connection *c;
 
-	if (n <= 0 || !settings_for(sk) || !find_place(&place))
+	if ((n <= 0 && n != -EAGAIN) || !settings_for(sk) || !find_place(&place))
 		return 0;
 	c = known_connection(sk, place.key);
-	if (c)
-		sent(c, place.key, place.at, place.size, (__u32)n);
+	if (!c)
+		return 0;
+	if (n > 0) {
+		count_sent(c, sk, (__u32)n);
+		take_sent(c, place.key, place.at, place.size, (__u32)n);
+	} else {
+		not_sent(c);
+	}
 	return 0;
 }
 

@@ -16,19 +16,27 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	querySocketMapBlank       = "blank"
-	querySocketMapCgroups     = "cgroups"
-	querySocketMapConnections = "connections"
-	querySocketMapLosses      = "losses"
-	querySocketMapOperations  = "operations"
-	querySocketMapPids        = "pids"
-	querySocketMapPorts       = "ports"
-	querySocketMapPrepared    = "prepared"
-	querySocketMapSettings    = "settings"
-	querySocketProgOnExit     = "on_exit"
-	querySocketProgOnFork     = "on_fork"
-	querySocketProgOnReceived = "on_received"
-	querySocketProgOnSent     = "on_sent"
+	querySocketMapBlank        = "blank"
+	querySocketMapCgroups      = "cgroups"
+	querySocketMapConnections  = "connections"
+	querySocketMapDigests      = "digests"
+	querySocketMapErrors       = "errors"
+	querySocketMapEvents       = "events"
+	querySocketMapLosses       = "losses"
+	querySocketMapOperations   = "operations"
+	querySocketMapPids         = "pids"
+	querySocketMapPorts        = "ports"
+	querySocketMapPrepared     = "prepared"
+	querySocketMapRules        = "rules"
+	querySocketMapScratch      = "scratch"
+	querySocketMapSettings     = "settings"
+	querySocketMapTexts        = "texts"
+	querySocketMapTraffic      = "traffic"
+	querySocketMapTransactions = "transactions"
+	querySocketProgOnExit      = "on_exit"
+	querySocketProgOnFork      = "on_fork"
+	querySocketProgOnReceived  = "on_received"
+	querySocketProgOnSent      = "on_sent"
 )
 
 // loadQuerySocket returns the embedded CollectionSpec for querySocket.
@@ -83,15 +91,23 @@ type querySocketProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type querySocketMapSpecs struct {
-	Blank       *ebpf.MapSpec `ebpf:"blank"`
-	Cgroups     *ebpf.MapSpec `ebpf:"cgroups"`
-	Connections *ebpf.MapSpec `ebpf:"connections"`
-	Losses      *ebpf.MapSpec `ebpf:"losses"`
-	Operations  *ebpf.MapSpec `ebpf:"operations"`
-	Pids        *ebpf.MapSpec `ebpf:"pids"`
-	Ports       *ebpf.MapSpec `ebpf:"ports"`
-	Prepared    *ebpf.MapSpec `ebpf:"prepared"`
-	Settings    *ebpf.MapSpec `ebpf:"settings"`
+	Blank        *ebpf.MapSpec `ebpf:"blank"`
+	Cgroups      *ebpf.MapSpec `ebpf:"cgroups"`
+	Connections  *ebpf.MapSpec `ebpf:"connections"`
+	Digests      *ebpf.MapSpec `ebpf:"digests"`
+	Errors       *ebpf.MapSpec `ebpf:"errors"`
+	Events       *ebpf.MapSpec `ebpf:"events"`
+	Losses       *ebpf.MapSpec `ebpf:"losses"`
+	Operations   *ebpf.MapSpec `ebpf:"operations"`
+	Pids         *ebpf.MapSpec `ebpf:"pids"`
+	Ports        *ebpf.MapSpec `ebpf:"ports"`
+	Prepared     *ebpf.MapSpec `ebpf:"prepared"`
+	Rules        *ebpf.MapSpec `ebpf:"rules"`
+	Scratch      *ebpf.MapSpec `ebpf:"scratch"`
+	Settings     *ebpf.MapSpec `ebpf:"settings"`
+	Texts        *ebpf.MapSpec `ebpf:"texts"`
+	Traffic      *ebpf.MapSpec `ebpf:"traffic"`
+	Transactions *ebpf.MapSpec `ebpf:"transactions"`
 }
 
 // querySocketVariableSpecs contains global variables before they are loaded into the kernel.
@@ -120,15 +136,23 @@ func (o *querySocketObjects) Close() error {
 //
 // It can be passed to loadQuerySocketObjects or ebpf.CollectionSpec.LoadAndAssign.
 type querySocketMaps struct {
-	Blank       *ebpf.Map `ebpf:"blank"`
-	Cgroups     *ebpf.Map `ebpf:"cgroups"`
-	Connections *ebpf.Map `ebpf:"connections"`
-	Losses      *ebpf.Map `ebpf:"losses"`
-	Operations  *ebpf.Map `ebpf:"operations"`
-	Pids        *ebpf.Map `ebpf:"pids"`
-	Ports       *ebpf.Map `ebpf:"ports"`
-	Prepared    *ebpf.Map `ebpf:"prepared"`
-	Settings    *ebpf.Map `ebpf:"settings"`
+	Blank        *ebpf.Map `ebpf:"blank"`
+	Cgroups      *ebpf.Map `ebpf:"cgroups"`
+	Connections  *ebpf.Map `ebpf:"connections"`
+	Digests      *ebpf.Map `ebpf:"digests"`
+	Errors       *ebpf.Map `ebpf:"errors"`
+	Events       *ebpf.Map `ebpf:"events"`
+	Losses       *ebpf.Map `ebpf:"losses"`
+	Operations   *ebpf.Map `ebpf:"operations"`
+	Pids         *ebpf.Map `ebpf:"pids"`
+	Ports        *ebpf.Map `ebpf:"ports"`
+	Prepared     *ebpf.Map `ebpf:"prepared"`
+	Rules        *ebpf.Map `ebpf:"rules"`
+	Scratch      *ebpf.Map `ebpf:"scratch"`
+	Settings     *ebpf.Map `ebpf:"settings"`
+	Texts        *ebpf.Map `ebpf:"texts"`
+	Traffic      *ebpf.Map `ebpf:"traffic"`
+	Transactions *ebpf.Map `ebpf:"transactions"`
 }
 
 func (m *querySocketMaps) Close() error {
@@ -136,12 +160,20 @@ func (m *querySocketMaps) Close() error {
 		m.Blank,
 		m.Cgroups,
 		m.Connections,
+		m.Digests,
+		m.Errors,
+		m.Events,
 		m.Losses,
 		m.Operations,
 		m.Pids,
 		m.Ports,
 		m.Prepared,
+		m.Rules,
+		m.Scratch,
 		m.Settings,
+		m.Texts,
+		m.Traffic,
+		m.Transactions,
 	)
 }
 

@@ -25,6 +25,27 @@ func (p procfs) alive(pid int) bool {
 	return err == nil
 }
 
+// isSocket tells whether a descriptor of a process is a socket still, and that with
+// the given inode number unless it is 0. One that cannot be looked at counts as one.
+func (p procfs) isSocket(pid, fd int, inode uint64) bool {
+	link, err := os.Readlink(p.path(pid, "fd", strconv.Itoa(fd)))
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	found, ok := socketInode(link)
+	return ok && (inode == 0 || inode == found)
+}
+
+// socketInode returns the inode number in the link of a socket's descriptor.
+func socketInode(link string) (uint64, bool) {
+	number, ok := strings.CutPrefix(link, "socket:[")
+	if !ok {
+		return 0, false
+	}
+	inode, err := strconv.ParseUint(strings.TrimSuffix(number, "]"), 10, 64)
+	return inode, err == nil
+}
+
 // socketTable tells of sockets, by inode, whether they are on the server side.
 // A socket that is in no table is on none.
 type socketTable map[uint64]localEnd
@@ -91,12 +112,7 @@ func (p procfs) sockets(pid int) (map[int]uint64, error) {
 		if err != nil {
 			continue // closed since
 		}
-		number, ok := strings.CutPrefix(target, "socket:[")
-		if !ok {
-			continue
-		}
-		inode, err := strconv.ParseUint(strings.TrimSuffix(number, "]"), 10, 64)
-		if err == nil {
+		if inode, ok := socketInode(target); ok {
 			fds[fd] = inode
 		}
 	}

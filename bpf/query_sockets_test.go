@@ -116,3 +116,14 @@ func FuzzSocketTables(f *testing.F) {
 		}
 	})
 }
+
+func TestIsSocket(t *testing.T) {
+	root := t.TempDir()
+	fakeProcess(t, root, 7, map[int]string{3: "socket:[42]", 4: "/dev/null"})
+	proc := procfs{root: root}
+	require.True(t, proc.isSocket(7, 3, 42))
+	require.True(t, proc.isSocket(7, 3, 0), "the number is not known")
+	require.False(t, proc.isSocket(7, 3, 43), "another one since")
+	require.False(t, proc.isSocket(7, 4, 0))
+	require.False(t, proc.isSocket(7, 5, 42), "closed")
+}

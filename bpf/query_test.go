@@ -30,7 +30,12 @@ func TestStatementObjects(t *testing.T) {
 			"pids":        {4, unsafe.Sizeof(queryCoreServer{})},
 			"ports":       {unsafe.Sizeof(queryCorePortKey{}), 1},
 			"connections": {8, unsafe.Sizeof(queryCoreConnection{})},
-			"operations":  {unsafe.Sizeof(queryCoreOperationKey{}), unsafe.Sizeof(queryCoreHistogram{})},
+			"operations":  {unsafe.Sizeof(queryCoreOperationKey{}), unsafe.Sizeof(queryCoreOperationValue{})},
+			"texts":       {unsafe.Sizeof(queryCoreTextKey{}), 4},
+			"digests":     {unsafe.Sizeof(queryCoreDigestKey{}), unsafe.Sizeof(queryCoreDigestValue{})},
+			"errors":      {unsafe.Sizeof(queryCoreErrorKey{}), 8},
+			"rules":       {4, unsafe.Sizeof(queryCoreServerRules{})},
+			"traffic":     {4, unsafe.Sizeof(queryCoreServerTraffic{})},
 			"losses":      {4, 8},
 		}
 		for name, size := range sizes {
@@ -57,7 +62,7 @@ func TestStatementObjects(t *testing.T) {
 			require.Less(t, len(p.Instructions), legacyInstructions, name)
 			require.Contains(t, []ebpf.ProgramType{ebpf.TracePoint, ebpf.RawTracepoint}, p.Type, name)
 		}
-		known := []ebpf.MapType{ebpf.Hash, ebpf.LRUHash, ebpf.Array, ebpf.PerCPUArray, ebpf.ProgramArray}
+		known := []ebpf.MapType{ebpf.Hash, ebpf.LRUHash, ebpf.Array, ebpf.PerCPUArray, ebpf.ProgramArray, ebpf.PerfEventArray}
 		for name, m := range legacy.Maps {
 			require.False(t, strings.HasPrefix(name, "."), "map of globals %s", name)
 			require.Contains(t, known, m.Type, name)
@@ -89,10 +94,15 @@ func TestClassicBoundsRise(t *testing.T) {
 }
 
 func TestOperation(t *testing.T) {
-	h := queryCoreHistogram{Sum: 7_000_000}
+	v := queryCoreOperationValue{Blocked: 5, In: 6, Out: 7, Rows: 8, Statements: 9}
+	h := &v.Duration
+	h.Sum = 7_000_000
 	h.Classic[0], h.Classic[16] = 2, 1
 	h.Native[0], h.Native[160], h.Native[217] = 1, 1, 1
-	op := operation(&h)
+	v.First.Sum, v.First.Coarse[0], v.First.Coarse[40], v.First.Coarse[55] = 11, 1, 2, 3
+	op := operation(&v)
+	require.Equal(t, Distribution{Count: 6, SumNanoseconds: 11, Native: map[int]uint64{-40: 1, 0: 2, 15: 3}}, op.FirstByte)
+	require.Equal(t, []uint64{5, 6, 7, 8, 9}, []uint64{op.BlockedNanoseconds, op.RequestBytes, op.ResponseBytes, op.Rows, op.Statements})
 	require.EqualValues(t, 3, op.Count)
 	require.EqualValues(t, 7_000_000, op.SumNanoseconds)
 	require.Equal(t, map[int]uint64{-160: 1, 0: 1, 57: 1}, op.Native)

@@ -23,12 +23,21 @@ func schedHooks() map[string]string {
 // syscallHook is the program for the raw tracepoint sys_exit.
 const syscallHook = "on_syscall"
 
-// stepPrograms are the programs that read a request, which on_syscall jumps to.
-func stepPrograms() map[Protocol]string {
-	return map[Protocol]string{
-		ProtocolPostgres: "on_postgres",
-		ProtocolMySQL:    "on_mysql",
-		ProtocolRedis:    "on_redis",
+// Steps that are no protocol's: STEP_... of query_legacy.bpf.c.
+const (
+	stepReply  = 8
+	stepFinish = 9
+)
+
+// stepPrograms are the programs that on_syscall jumps to; those that read a
+// request have its protocol's number.
+func stepPrograms() map[uint32]string {
+	return map[uint32]string{
+		uint32(ProtocolPostgres): "on_postgres",
+		uint32(ProtocolMySQL):    "on_mysql",
+		uint32(ProtocolRedis):    "on_redis",
+		stepReply:                "on_reply",
+		stepFinish:               "on_finish",
 	}
 }
 
@@ -73,8 +82,8 @@ func (s *Statements) openSyscalls() error {
 	if s.coll, err = ebpf.NewCollection(spec); err != nil {
 		return fmt.Errorf("load legacy program: %w", err)
 	}
-	for protocol, name := range stepPrograms() {
-		if err := s.coll.Maps["steps"].Put(uint32(protocol), s.coll.Programs[name]); err != nil {
+	for step, name := range stepPrograms() {
+		if err := s.coll.Maps["steps"].Put(step, s.coll.Programs[name]); err != nil {
 			return fmt.Errorf("chain %s: %w", name, err)
 		}
 	}

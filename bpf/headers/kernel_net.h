@@ -20,9 +20,16 @@ struct task_struct {
 };
 
 /* include/net/sock.h */
+struct in6_addr {
+	__u8 in6_u[16];
+};
+
 struct sock_common {
+	__u32 skc_daddr;
+	__u16 skc_dport; /* network byte order */
 	__u16 skc_family;
 	__u16 skc_num; /* local port, host byte order */
+	struct in6_addr skc_v6_daddr;
 };
 
 struct socket;
@@ -30,6 +37,12 @@ struct socket;
 struct sock {
 	struct sock_common __sk_common;
 	struct socket *sk_socket;
+};
+
+/* include/linux/tcp.h: what was handed to the reader, and what the writer gave. */
+struct tcp_sock {
+	__u32 copied_seq;
+	__u32 write_seq;
 };
 
 /* include/linux/fs.h */
@@ -108,5 +121,8 @@ enum iter_type___any {
 #define AF_INET 2
 #define AF_INET6 10
 #define MSG_PEEK 2
+
+/* include/uapi/asm-generic/errno-base.h */
+#define EAGAIN 11
 
 #endif

@@ -60,19 +60,25 @@ static __always_inline int mysql_unanswered(__u8 command)
 	       command == COM_STMT_SEND_LONG_DATA;
 }
 
-/* mysql_executed finds the operation of a prepared statement by its number. */
-static __always_inline __u8 mysql_executed(struct connection *c, __u64 key, __u32 number)
+/* mysql_executed finds what a prepared statement is by its number. */
+static __always_inline void mysql_executed(struct connection *c, __u64 key, __u32 number)
 {
 	struct prepared_key stmt = {.connection = key, .statement = number};
-	__u8 *operation;
+	struct prepared_value *known;
 
-	if (number == MYSQL_LAST_STATEMENT)
-		return c->prepared;
-	operation = bpf_map_lookup_elem(&prepared, &stmt);
-	if (operation)
-		return *operation;
-	count_loss(LOSS_UNRESOLVED);
-	return QUERY_OTHER;
+	if (number == MYSQL_LAST_STATEMENT) {
+		set_operation(c, c->prepared);
+		set_text(c, c->prepared_text);
+		return;
+	}
+	known = bpf_map_lookup_elem(&prepared, &stmt);
+	if (!known) {
+		count_loss(LOSS_UNRESOLVED);
+		set_text(c, 0);
+		return;
+	}
+	set_operation(c, known->operation);
+	set_text(c, known->text);
 }
 
 /* mysql_simple tells the operation of the commands that need no second look. */
@@ -108,15 +114,90 @@ static __always_inline __u8 mysql_simple(__u8 command)
 	return QUERY_OTHER;
 }
 
-/* mysql_command takes a command whose first n bytes stand at address at. */
-static __always_inline void mysql_command(struct connection *c, __u64 key, __u64 at, __u64 n)
+/*
+ * mysql_names tells the agent who logs in: the user's name stands at address at.
+ * The answer to the challenge is behind it; of that no byte but its length is read,
+ * for the database is behind that.
+ */
+static __always_inline void mysql_names(void *ctx, const struct connection *c, __u64 key, __u64 at,
+					__u64 end, int database)
+{
+	__u8 length = 0;
+	__s64 size;
+	hello_open(e);
+
+	if (!e) {
+		count_loss(LOSS_SESSIONS);
+		return;
+	}
+	begin_hello(e, c, key);
+	size = at < end ? query_read_string(e->names, SESSION_NAME, at) : 0;
+	if (size <= 0) {
+		hello_drop(e);
+		return;
+	}
+	at += size;
+	if (database && size < SESSION_NAME && at < end && query_read(&length, 1, at) &&
+	    length < 0xfb && at + 1 + length < end)
+		query_read_string(e->names + SESSION_NAME, SESSION_NAME, at + 1 + length);
+	if (hello_send(ctx, e))
+		count_loss(LOSS_SESSIONS);
+}
+
+#define CLIENT_CONNECT_WITH_DB 0x00000008U
+#define CLIENT_COMPRESS 0x00000020U
+#define CLIENT_ZSTD 0x04000000U
+#define MYSQL_NAMES 32 /* where the user's name stands in a login */
+
+/* mysql_login_body reads n bytes of a login behind the packet's header. */
+static __always_inline void mysql_login_body(void *ctx, struct connection *c, __u64 key, __u64 at,
+					     __u64 n)
+{
+	__u8 head[4] = {};
+	__u32 can;
+
+	c->flags &= ~CONN_HEADER;
+	if (n <= MYSQL_NAMES || !query_read(head, 4, at))
+		return;
+	can = little_endian(head);
+	if (can & (CLIENT_COMPRESS | CLIENT_ZSTD))
+		c->flags |= CONN_COMPRESSED;
+	mysql_names(ctx, c, key, at + MYSQL_NAMES, at + n, can & CLIENT_CONNECT_WITH_DB);
+}
+
+/* mysql_text notes the operation and the text of a COM_QUERY or COM_STMT_PREPARE. */
+static __always_inline void mysql_text(void *ctx, struct connection *c, __u64 key, __u64 text,
+				       __u64 end, __u8 is_prepared)
+{
+	__u8 found = sql_operation(text, end);
+	__u64 hash = take_text(ctx, c, key, text, end, c->skip, is_prepared);
+
+	if (!is_prepared) {
+		set_operation(c, found);
+		set_text(c, hash);
+		return;
+	}
+	c->prepared = found;
+	c->prepared_text = hash;
+	c->operation = QUERY_PREPARE;
+	c->flags |= CONN_CANDIDATE;
+}
+
+/*
+ * mysql_command takes a command whose first n bytes stand at address at. The
+ * packet has c->skip bytes.
+ */
+static __always_inline void mysql_command(void *ctx, struct connection *c, __u64 key, __u64 at,
+					  __u64 n)
 {
 	__u8 head[8] = {};
 	__u64 text = at + 1;
 
 	c->phase = PHASE_IDLE;
 	c->flags &= ~CONN_HEADER;
-	if (!n || !query_read(head, n < 8 ? n : 8, at)) {
+	if (n > c->skip)
+		n = c->skip; /* the next command is behind it */
+	if (!n || !query_read_most(head, 8, n, at)) {
 		count_loss(LOSS_UNREADABLE);
 		return;
 	}
@@ -129,34 +210,40 @@ static __always_inline void mysql_command(struct connection *c, __u64 key, __u64
 		/* Query attributes: no parameters, in one set, then the text. */
 		if (head[0] == COM_QUERY && head[1] == 0 && head[2] == 1)
 			text += 2;
-		c->operation = sql_operation(text, at + n);
-		if (head[0] == COM_STMT_PREPARE) {
-			c->prepared = c->operation;
-			c->operation = QUERY_PREPARE;
-			c->flags |= CONN_CANDIDATE;
-		}
+		mysql_text(ctx, c, key, text, at + n, head[0] == COM_STMT_PREPARE);
 		return;
 	case COM_STMT_EXECUTE:
 	case COM_STMT_BULK_EXECUTE:
-		c->operation = mysql_executed(c, key, little_endian(head + 1));
+		mysql_executed(c, key, little_endian(head + 1));
 		return;
 	case COM_BINLOG_DUMP:
 	case COM_BINLOG_DUMP_GTID:
 	case COM_TABLE_DUMP:
-		c->flags |= CONN_IGNORED;
+		c->flags |= CONN_IGNORED | CONN_STREAM;
 		c->phase = PHASE_IDLE;
+		return;
+	case COM_CHANGE_USER:
+		begin_login(c);
+		mysql_names(ctx, c, key, text, at + n, 1);
 		return;
 	}
 	c->operation = mysql_simple(head[0]);
 }
 
 /* mysql_login takes the first packet of a login, or TLS in its place. */
-static __always_inline void mysql_login(struct connection *c, const __u8 *head)
+static __always_inline void mysql_login(void *ctx, struct connection *c, __u64 key, const __u8 *head,
+					__u64 at, __u64 n)
 {
 	begin_login(c);
-	if (head[3] != 1 || (little_endian(head) & 0xffffff) != MYSQL_SSL_REQUEST) {
+	if (head[3] != 1 || c->skip != MYSQL_SSL_REQUEST) {
 		/* Whether more is to come is told by the reply. */
 		c->flags &= ~CONN_OPEN;
+		if (head[3] != 1)
+			return;
+		if (n == 4)
+			c->flags |= CONN_HEADER;
+		else
+			mysql_login_body(ctx, c, key, at + 4, n - 4);
 		return;
 	}
 #ifdef QUERY_LEGACY
@@ -169,12 +256,13 @@ static __always_inline void mysql_login(struct connection *c, const __u8 *head)
  * mysql_begin looks at what the first *n bytes of a request are. It returns
  * whether they hold a command, and moves *at and *n on to it.
  */
-static __always_inline int mysql_begin(struct connection *c, __u64 *at, __u64 *n)
+static __always_inline int mysql_begin(void *ctx, struct connection *c, __u64 key, __u64 *at,
+				       __u64 *n)
 {
 	__u8 head[8] = {};
 	__u64 size;
 
-	if (*n < 4 || !query_read(head, *n < 8 ? *n : 8, *at))
+	if (*n < 4 || !query_read_most(head, 8, *n, *at))
 		return 0;
 	if (tls_record(head, 0x17)) {
 		begin_tls(c);
@@ -184,8 +272,14 @@ static __always_inline int mysql_begin(struct connection *c, __u64 *at, __u64 *n
 		begin_login(c);
 		return 0;
 	}
+	if (c->flags & CONN_COMPRESSED) {
+		c->phase = PHASE_REQUEST;
+		set_text(c, 0);
+		return 0;
+	}
+	c->skip = little_endian(head) & 0xffffff;
 	if (head[3]) {
-		mysql_login(c, head);
+		mysql_login(ctx, c, key, head, *at, *n);
 		return 0;
 	}
 	if (*n == 4) {
@@ -204,27 +298,111 @@ static __always_inline int mysql_begin(struct connection *c, __u64 *at, __u64 *n
 		if (!query_read(head, 5, *at))
 			break;
 	}
+	c->skip = little_endian(head) & 0xffffff;
 	*at += 4;
 	*n -= 4;
 	return 1;
 }
 
 /* mysql_read reads n received bytes of a request. */
-static __always_inline void mysql_read(struct connection *c, __u64 key, __u64 at, __u64 n)
+static __always_inline void mysql_read(void *ctx, struct connection *c, __u64 key, __u64 at, __u64 n)
 {
-	if ((c->flags & CONN_HEADER) || mysql_begin(c, &at, &n))
-		mysql_command(c, key, at, n);
+	if (!(c->flags & CONN_HEADER)) {
+		if (!mysql_begin(ctx, c, key, &at, &n))
+			return;
+	} else if (c->operation == QUERY_AUTH) {
+		mysql_login_body(ctx, c, key, at, n);
+		return;
+	}
+	mysql_command(ctx, c, key, at, n);
 }
 
-/* mysql_reply looks at the first packet of what is sent. */
+/* mysql_number reads a length-encoded number and moves *at behind it. */
+static __always_inline __u64 mysql_number(__u64 *at)
+{
+	__u64 word = 0;
+	__u8 first = 0;
+
+	if (!query_read(&first, 1, *at))
+		return 0;
+	*at += 1;
+	if (first < 0xfb)
+		return first;
+	if (!query_read(&word, sizeof(word), *at))
+		return 0;
+	if (first == 0xfc) {
+		*at += 2;
+		return word & 0xffff;
+	}
+	if (first == 0xfd) {
+		*at += 3;
+		return word & 0xffffff;
+	}
+	*at += 8;
+	return word;
+}
+
+#define SERVER_STATUS_IN_TRANS 1
+
+static __always_inline void mysql_status(struct connection *c, __u8 low)
+{
+	c->status = low & SERVER_STATUS_IN_TRANS ? STATUS_OPEN : STATUS_IDLE;
+}
+
+/* mysql_ok reads an OK packet whose payload is at address at: rows affected, status. */
+static __always_inline void mysql_ok(struct connection *c, __u64 at)
+{
+	__u8 status = 0;
+
+	at += 1;
+	c->rows = mysql_number(&at);
+	mysql_number(&at); /* the last number given by AUTO_INCREMENT */
+	if (query_read(&status, 1, at))
+		mysql_status(c, status);
+}
+
+/*
+ * mysql_end reads the status from the packet that ends a result and what is sent:
+ * an EOF, or an OK without rows in its place.
+ */
+static __always_inline void mysql_end(struct connection *c, __u64 end)
+{
+	__u8 b[12] = {};
+
+	if (!query_read(b, 11, end - 11))
+		return;
+	if (b[2] == 5 && !b[3] && !b[4] && b[6] == 0xfe)
+		mysql_status(c, b[9]);
+	else if (b[0] == 7 && !b[1] && !b[2] && (b[4] == 0xfe || !b[4]) && !b[5] && !b[6])
+		mysql_status(c, b[7]);
+}
+
+/* mysql_refused takes the number of an ERR packet. */
+static __always_inline void mysql_refused(struct connection *c, const __u8 *payload)
+{
+	c->error = 1;
+	c->code = CODE_NUMBER | payload[1] | (__u64)payload[2] << 8;
+}
+
+/*
+ * mysql_reply looks at the first packet of what is sent, and with whole, which
+ * says that all of it is there, at the last.
+ */
 static __always_inline void mysql_reply(struct connection *c, __u64 key, __u64 at, __u64 n,
-					int first)
+					int first, int whole)
 {
 	__u8 head[12] = {};
 
-	if (!(first || c->operation == QUERY_AUTH) || c->operation == QUERY_TLS)
+	if ((c->flags & CONN_COMPRESSED) && c->operation != QUERY_AUTH) {
+		c->flags &= ~CONN_OPEN;
 		return;
-	if (n < 5 || !query_read(head, n < 9 ? n : 9, at))
+	}
+	if (!(first || c->operation == QUERY_AUTH)) {
+		if (whole && n >= 11)
+			mysql_end(c, at + n);
+		return;
+	}
+	if (n < 5 || !query_read_most(head, 9, n, at))
 		return;
 	if (c->operation == QUERY_AUTH) {
 		/* 0xfe: another method; 1: more data, but "1 3" is the fast way's yes. */
@@ -233,17 +411,28 @@ static __always_inline void mysql_reply(struct connection *c, __u64 key, __u64 a
 		c->flags &= ~CONN_OPEN;
 		if (head[4] == 0xfe || (head[4] == 1 && head[5] != 3))
 			c->flags |= CONN_OPEN;
-	} else {
-		c->flags &= ~CONN_OPEN;
-		if (head[4] == 0xfb) /* LOAD DATA LOCAL: the client sends the file */
-			c->flags |= CONN_OPEN;
+		if (head[4] == 0xff)
+			mysql_refused(c, head + 4);
+		return;
 	}
-	if (head[4] == 0xff)
-		c->error = 1;
-	if ((c->flags & CONN_CANDIDATE) && head[4] == 0) {
+	c->flags &= ~CONN_OPEN;
+	if (head[4] == 0xfb) /* LOAD DATA LOCAL: the client sends the file */
+		c->flags |= CONN_OPEN;
+	if (head[4] == 0xff) {
+		mysql_refused(c, head + 4);
+	} else if (head[4] != 0) {
+		if (whole && n >= 11)
+			mysql_end(c, at + n);
+	} else if (!(c->flags & CONN_CANDIDATE)) {
+		mysql_ok(c, at + 4);
+	} else {
 		struct prepared_key stmt = {.connection = key, .statement = little_endian(head + 5)};
+		struct prepared_value value = {
+			.text = c->prepared_text,
+			.operation = c->prepared,
+		};
 
-		bpf_map_update_elem(&prepared, &stmt, &c->prepared, BPF_ANY);
+		bpf_map_update_elem(&prepared, &stmt, &value, BPF_ANY);
 	}
 }
 

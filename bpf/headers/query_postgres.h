@@ -9,7 +9,7 @@
 #ifndef MOORING_QUERY_POSTGRES_H
 #define MOORING_QUERY_POSTGRES_H
 
-#include "query_text.h"
+#include "query_digest.h"
 
 #define PG_CANCEL 80877102U
 #define PG_SSL 80877103U
@@ -47,12 +47,12 @@ static __always_inline void begin_tls(struct connection *c)
 }
 
 /* pg_begin looks at what the first n bytes of a request are. */
-static __always_inline void pg_begin(struct connection *c, __u64 at, __u64 n)
+static __always_inline void pg_begin(void *ctx, struct connection *c, __u64 key, __u64 at, __u64 n)
 {
 	__u8 head[8] = {};
 	__u32 code;
 
-	if (!query_read(head, n < 8 ? n : 8, at)) {
+	if (!query_read_most(head, 8, n, at)) {
 		count_loss(LOSS_UNREADABLE);
 		return;
 	}
@@ -76,6 +76,9 @@ static __always_inline void pg_begin(struct connection *c, __u64 at, __u64 n)
 		code = big_endian(head + 4);
 		if (code == PG_SSL || code == PG_GSS || code >> 16 == 3)
 			begin_login(c);
+		/* Names and values of parameters; no password is among them. */
+		if (code >> 16 == 3 && n > 8)
+			greet(ctx, c, key, at + 8, n - 8);
 		return;
 	}
 	if (tls_record(head, 0x17))
@@ -102,13 +105,14 @@ static __always_inline __u64 pg_name(__u64 at, __u64 *next)
 	return hash;
 }
 
-/* pg_candidate notes the operation of one statement of a batch. */
-static __always_inline void pg_candidate(struct connection *c, __u8 operation)
+/* pg_candidate notes the operation and the text of one statement of a batch. */
+static __always_inline void pg_candidate(struct connection *c, __u8 operation, __u64 text)
 {
 	/* Drivers put BEGIN before the first statement of a transaction. */
 	if (operation == QUERY_TXN && (c->flags & CONN_CANDIDATE))
 		return;
-	c->operation = operation;
+	set_operation(c, operation);
+	set_text(c, text);
 	c->flags |= CONN_CANDIDATE;
 }
 
@@ -117,45 +121,56 @@ static __always_inline void pg_bind(struct connection *c, __u64 key, __u64 at, c
 {
 	struct prepared_key stmt = {.connection = key};
 	__u64 name = at + 6;
-	__u8 *operation;
+	struct prepared_value *known;
 
 	if (!head[5] && !head[6]) {
-		pg_candidate(c, c->prepared);
+		pg_candidate(c, c->prepared, c->prepared_text);
 		return;
 	}
 	if (head[5])
 		pg_name(at + 5, &name); /* the portal's name comes first */
 	stmt.statement = pg_name(name, &name);
-	operation = bpf_map_lookup_elem(&prepared, &stmt);
-	if (!operation)
+	known = bpf_map_lookup_elem(&prepared, &stmt);
+	if (!known) {
 		count_loss(LOSS_UNRESOLVED);
-	pg_candidate(c, operation ? *operation : QUERY_OTHER);
+		pg_candidate(c, QUERY_OTHER, 0);
+		return;
+	}
+	pg_candidate(c, known->operation, known->text);
 }
 
-/* pg_text notes the operation of the SQL text of a Query or Parse. */
-static __always_inline void pg_text(struct connection *c, __u64 key, __u64 at, __u64 end,
-				    const __u8 *head)
+/*
+ * pg_text notes the operation and the text of a Query or Parse, which ends at end
+ * as far as it has been received and has size bytes in all.
+ */
+static __always_inline void pg_text(void *ctx, struct connection *c, __u64 key, __u64 at, __u64 end,
+				    __u64 size, const __u8 *head)
 {
 	struct prepared_key stmt = {.connection = key};
+	struct prepared_value value = {};
 	__u64 text = at + 5;
-	__u8 operation;
 
 	if (head[0] == 'P') {
 		text = at + 6;
 		if (head[5])
 			stmt.statement = pg_name(at + 5, &text);
 	}
-	operation = sql_operation(text, end);
+	value.operation = sql_operation(text, end);
+	/* The text ends in a zero byte; in a Parse, the types of parameters follow. */
+	value.text = take_text(ctx, c, key, text, end, size, head[0] == 'P');
 	if (head[0] == 'Q') {
-		c->operation = operation;
+		set_operation(c, value.operation);
+		set_text(c, value.text);
 		c->flags |= CONN_DIRECT;
 		return;
 	}
-	if (head[5])
-		bpf_map_update_elem(&prepared, &stmt, &operation, BPF_ANY);
-	else
-		c->prepared = operation;
-	pg_candidate(c, operation);
+	if (head[5]) {
+		bpf_map_update_elem(&prepared, &stmt, &value, BPF_ANY);
+	} else {
+		c->prepared = value.operation;
+		c->prepared_text = value.text;
+	}
+	pg_candidate(c, value.operation, value.text);
 }
 
 /*
@@ -163,12 +178,13 @@ static __always_inline void pg_text(struct connection *c, __u64 key, __u64 at, _
  * have been received. It returns how many of them it took, 0 if no more can be
  * read.
  */
-static __always_inline __u64 pg_message(struct connection *c, __u64 key, __u64 at, __u64 left)
+static __always_inline __u64 pg_message(void *ctx, struct connection *c, __u64 key, __u64 at,
+					__u64 left)
 {
 	__u8 head[8] = {};
 	__u64 size;
 
-	if (left < 5 || !query_read(head, left < 8 ? left : 8, at) || head[1] >= 0x40) {
+	if (left < 5 || !query_read_most(head, 8, left, at) || head[1] >= 0x40) {
 		c->flags |= CONN_LOST;
 		return 0;
 	}
@@ -179,7 +195,7 @@ static __always_inline __u64 pg_message(struct connection *c, __u64 key, __u64 a
 	switch (head[0]) {
 	case 'Q':
 	case 'P':
-		pg_text(c, key, at, at + (size < left ? size : left), head);
+		pg_text(ctx, c, key, at, at + (size < left ? size : left), size, head);
 		break;
 	case 'B':
 		pg_bind(c, key, at, head);
@@ -192,6 +208,8 @@ static __always_inline __u64 pg_message(struct connection *c, __u64 key, __u64 a
 		c->flags |= CONN_DIRECT;
 		break;
 	}
+	if (head[0] == 'Q' || head[0] == 'E' || head[0] == 'F')
+		c->statements++;
 	if (head[0] == 'Q' || head[0] == 'S' || head[0] == 'F')
 		c->flags |= CONN_SYNCED;
 	if (size < 5) {
@@ -210,12 +228,13 @@ static __always_inline __u64 pg_message(struct connection *c, __u64 key, __u64 a
  * steps over what is still to come of a message begun before. It returns
  * whether there is anything to read then.
  */
-static __always_inline int pg_read(struct connection *c, __u64 *at, __u64 *left)
+static __always_inline int pg_read(void *ctx, struct connection *c, __u64 key, __u64 *at,
+				   __u64 *left)
 {
 	__u64 skip = c->skip < *left ? c->skip : *left;
 
 	if (c->phase == PHASE_IDLE)
-		pg_begin(c, *at, *left);
+		pg_begin(ctx, c, key, *at, *left);
 	if (c->phase == PHASE_IDLE || (c->flags & (CONN_LOST | CONN_OPEN)))
 		return 0;
 	c->skip -= skip;
@@ -237,10 +256,41 @@ static __always_inline __u8 pg_operation(const struct connection *c)
 }
 
 /*
- * pg_reply_message looks at the message of a reply at address at. It returns
- * the address of the next one, or end if that cannot tell more.
+ * pg_code returns the SQLSTATE of an ErrorResponse whose fields begin at address
+ * at: those are a letter, a text and a zero byte each, and C comes third.
  */
-static __always_inline __u64 pg_reply_message(struct connection *c, __u64 at, __u64 end)
+static __always_inline __u64 pg_code(__u64 at, __u64 end)
+{
+	__u64 words[9] = {}, code = 0, place = 0;
+	__u64 size = end - at;
+
+	if (at >= end)
+		return 0;
+	if (size > 64)
+		size = 64;
+	asm volatile("" : "+r"(size));
+	if (size > 64 || !query_read(words, size, at))
+		return 0;
+#pragma unroll
+	for (int i = 0; i < 8; i++) {
+		__u64 next = (words[i] >> 8) | (words[i + 1] << 56);
+		__u64 marks = bytes_equal(words[i], 0) & bytes_equal(next, 'C');
+
+		if (marks && !place)
+			place = 8 * i + first_byte(marks) + 2;
+	}
+	if (place)
+		query_read(&code, 5, at + place);
+	return code;
+}
+
+/*
+ * pg_reply_message looks at the message of a reply at address at. It returns
+ * the address of the next one, or end if that cannot tell more. An error's address
+ * goes to *refused.
+ */
+static __always_inline __u64 pg_reply_message(struct connection *c, __u64 at, __u64 end,
+					      __u64 *refused)
 {
 	__u8 head[8];
 
@@ -249,6 +299,7 @@ static __always_inline __u64 pg_reply_message(struct connection *c, __u64 at, __
 	switch (head[0]) {
 	case 'E':
 		c->error = 1;
+		*refused = at;
 		return end;
 	case 'T':
 	case 'D':
@@ -259,7 +310,7 @@ static __always_inline __u64 pg_reply_message(struct connection *c, __u64 at, __
 		c->flags |= CONN_OPEN;
 		return end;
 	case 'W': /* replication */
-		c->flags |= CONN_IGNORED;
+		c->flags |= CONN_IGNORED | CONN_STREAM;
 		return end;
 	case 'Z':
 		return end;
@@ -270,15 +321,17 @@ static __always_inline __u64 pg_reply_message(struct connection *c, __u64 at, __
 /* pg_reply looks at how a reply begins: with an error, with rows, or with COPY. */
 static __always_inline void pg_reply(struct connection *c, __u64 at, __u64 n)
 {
-	__u64 end = at + n;
+	__u64 end = at + n, refused = 0;
 
 	if (c->operation != QUERY_AUTH)
 		c->flags &= ~CONN_OPEN;
 	/* ParseComplete, BindComplete, one more and then the message that tells. */
-	at = pg_reply_message(c, at, end);
-	at = pg_reply_message(c, at, end);
-	at = pg_reply_message(c, at, end);
-	pg_reply_message(c, at, end);
+	at = pg_reply_message(c, at, end, &refused);
+	at = pg_reply_message(c, at, end, &refused);
+	at = pg_reply_message(c, at, end, &refused);
+	pg_reply_message(c, at, end, &refused);
+	if (refused)
+		c->code = pg_code(refused + 5, end);
 }
 
 /*
@@ -291,6 +344,39 @@ static __always_inline int pg_late_error(const struct connection *c, const __u8 
 {
 	return (c->flags & CONN_ROWS) && (c->flags & (CONN_DIRECT | CONN_EXECUTED)) && !last[0] &&
 	       !last[1];
+}
+
+/*
+ * pg_tag reads the tag of the CommandComplete that stands before a ReadyForQuery
+ * at address at: "SELECT 50000", "INSERT 0 1", "COMMIT". It takes the bytes before
+ * it as they are; what they are not, they do not look like.
+ */
+static __always_inline void pg_tag(struct connection *c, __u64 at)
+{
+	__u8 tag[24] = {};
+	__u64 rows = 0, unit = 1, live = 1, before = 0, end;
+
+	if (!query_read(tag, sizeof(tag), at - sizeof(tag)) || tag[23])
+		return;
+	end = *(__u64 *)(tag + 16);
+	if (end == EIGHT('O', 'L', 'L', 'B', 'A', 'C', 'K', 0))
+		c->flags |= CONN_ROLLBACK;
+	if (end >> 8 == EIGHT('C', 'O', 'M', 'M', 'I', 'T', 0, 0))
+		c->flags |= CONN_COMMIT;
+	/* From the last digit to the first, without a branch for each. */
+#pragma unroll
+	for (int i = 22; i >= 8; i--) {
+		__u64 digit = (__u64)tag[i] - '0';
+		__u64 is_digit = above(10, digit) & above(1 + digit, 0);
+
+		rows += (live & is_digit) * digit * unit;
+		before += (live & (is_digit ^ 1)) * tag[i];
+		live &= is_digit;
+		unit *= 10;
+	}
+	/* SET is answered with a setting before the end, and that is anything. */
+	if (before == ' ' && c->operation != QUERY_SET)
+		c->rows = rows;
 }
 
 /*
@@ -315,6 +401,9 @@ static __always_inline int pg_replied(struct connection *c, __u64 at, __u64 n)
 	}
 	if (pg_late_error(c, tail))
 		c->error = 1;
+	c->status = tail[7] == 'I' ? STATUS_IDLE : tail[7] == 'T' ? STATUS_OPEN : STATUS_FAILED;
+	c->flags &= ~(CONN_COMMIT | CONN_ROLLBACK);
+	pg_tag(c, at + n - 6);
 	if (c->operation == QUERY_AUTH)
 		return 1;
 	c->flags &= ~CONN_OPEN;

@@ -120,12 +120,13 @@ static __always_inline int redis_stream(__u64 word)
 }
 
 /* redis_begin looks at what the first n bytes of a request are. */
-static __always_inline void redis_begin(struct connection *c, __u64 at, __u64 n)
+static __always_inline void redis_begin(void *ctx, struct connection *c, __u64 key, __u64 at,
+					__u64 n)
 {
 	__u8 head[16] = {};
 	__u64 name = at, word;
 
-	if (!query_read(head, n < 16 ? n : 16, at)) {
+	if (!query_read_most(head, 16, n, at)) {
 		count_loss(LOSS_UNREADABLE);
 		return;
 	}
@@ -153,19 +154,32 @@ static __always_inline void redis_begin(struct connection *c, __u64 at, __u64 n)
 	}
 	word |= EACH_BYTE(0x20);
 	if (redis_stream(word)) {
-		c->flags |= CONN_IGNORED;
+		c->flags |= CONN_IGNORED | CONN_STREAM;
 		return;
 	}
 	c->operation = redis_operation(word);
 	c->phase = PHASE_REQUEST;
+	c->statements = 1;
+	/* What a login says is not read. */
+	if (c->operation != QUERY_AUTH)
+		set_text(c, take_text(ctx, c, key, at, at + n, n, 0));
 }
 
+/* redis_reply looks at how a reply begins: an error is "-" and a word of capitals. */
 static __always_inline void redis_reply(struct connection *c, __u64 at, __u64 n)
 {
-	__u8 first = 0;
+	__u8 head[16] = {};
+	__u64 word, marks;
 
-	if (n && query_read(&first, 1, at) && first == '-')
-		c->error = 1;
+	if (n < 2 || !query_read_most(head, 16, n, at) || head[0] != '-')
+		return;
+	c->error = 1;
+	word = *(__u64 *)(head + 8) << 56 | *(__u64 *)head >> 8;
+	/* All from the first byte on that is not a letter goes. */
+	marks = bytes_above(word, 'Z') | (~bytes_above(word, '@') & HIGH_BITS);
+	if (marks)
+		word &= ((marks & -marks) >> 7) - 1;
+	c->code = word;
 }
 
 #endif

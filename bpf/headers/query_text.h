@@ -98,6 +98,7 @@ static __always_inline __u64 skip_comment(__u64 text, __u64 end, __u8 before, __
 
 #define W4(a, b, c, d) ((__u32)(a) | (__u32)(b) << 8 | (__u32)(c) << 16 | (__u32)(d) << 24)
 #define W3(a, b, c) W4(a, b, c, 0)
+#define EIGHT(a, b, c, d, e, f, g, h) ((__u64)W4(e, f, g, h) << 32 | W4(a, b, c, d))
 
 /* short_word_operation knows the words of up to three letters. */
 static __always_inline __u8 short_word_operation(__u32 word)
@@ -144,11 +145,12 @@ static __always_inline __u8 word_operation(__u64 word)
 	case W4('e', 'x', 'e', 'c'):
 		return QUERY_CALL;
 	case W4('c', 'o', 'm', 'm'): /* COMMIT or COMMENT */
-		return (next & 0xff) == 'i' ? QUERY_TXN : QUERY_DDL;
+		return (next & 0xff) == 'i' ? QUERY_COMMIT : QUERY_DDL;
 	case W4('s', 't', 'a', 'r'): /* START TRANSACTION or START REPLICA */
 		return next == W4('t', ' ', 't', 'r') ? QUERY_TXN : QUERY_ADMIN;
-	case W4('b', 'e', 'g', 'i'):
 	case W4('r', 'o', 'l', 'l'):
+		return QUERY_ROLLBACK;
+	case W4('b', 'e', 'g', 'i'):
 	case W4('s', 'a', 'v', 'e'):
 	case W4('r', 'e', 'l', 'e'):
 	case W4('a', 'b', 'o', 'r'):
@@ -201,6 +203,17 @@ static __always_inline __u8 word_operation(__u64 word)
 		return QUERY_ADMIN;
 	}
 	return short_word_operation((__u32)word);
+}
+
+/* set_operation makes what a text was found to be the request's operation. */
+static __always_inline void set_operation(struct connection *c, __u8 found)
+{
+	c->flags &= ~(CONN_COMMIT | CONN_ROLLBACK);
+	if (found == QUERY_COMMIT)
+		c->flags |= CONN_COMMIT;
+	if (found == QUERY_ROLLBACK)
+		c->flags |= CONN_ROLLBACK;
+	c->operation = found >= QUERY_COMMIT ? QUERY_TXN : found;
 }
 
 /* sql_operation tells what the statement from text up to end is. */

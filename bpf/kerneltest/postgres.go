@@ -129,9 +129,15 @@ func (c *PostgresClient) Query(sql string) PostgresReply {
 // Query among them.
 func (c *PostgresClient) Send(messages string) PostgresReply {
 	c.t.Helper()
+	c.Start(messages)
+	return c.Receive()
+}
+
+// Start sends messages in one piece and does not wait for a reply.
+func (c *PostgresClient) Start(messages string) {
+	c.t.Helper()
 	_, err := io.WriteString(c.conn, messages)
 	require.NoError(c.t, err)
-	return c.Receive()
 }
 
 // Receive returns the next reply.

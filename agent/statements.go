@@ -1,0 +1,106 @@
+package agent
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/mooring-dev/mooring/agent/state"
+	"github.com/mooring-dev/mooring/bpf"
+)
+
+// maxErrorCodes is how many error codes of an instance are told apart; the rest
+// are "other".
+const maxErrorCodes = 40
+
+// readStatements copies what the kernel has counted into the snapshot.
+func (a *Agent) readStatements(next *state.Snapshot) error {
+	if a.statements == nil {
+		return errors.New("statement probe is off: " + a.probe.Detail)
+	}
+	codes, err := a.statements.Errors()
+	errs := []error{err}
+	open, err := a.statements.Open()
+	errs = append(errs, err)
+	for i := range next.Instances {
+		in := &next.Instances[i]
+		s := &state.Statements{
+			Errors:           errorCounts(codes[in.ID]),
+			OpenTransactions: open[in.ID].Transactions, OldestTransaction: open[in.ID].OldestTransaction,
+			InFlight: open[in.ID].InFlight, OldestInFlight: open[in.ID].OldestInFlight,
+			Connections: open[in.ID].Connections,
+		}
+		if err := a.readInstance(in, s); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", in.ID, err))
+			continue
+		}
+		in.Statements = s
+	}
+	lost, err := a.statements.Lost()
+	next.Probe.Lost = lost
+	return errors.Join(append(errs, err)...)
+}
+
+// readInstance copies the counters of one instance.
+func (a *Agent) readInstance(in *state.InstanceStatus, s *state.Statements) error {
+	ops, err := a.statements.Read(in.ID)
+	if err != nil {
+		return err
+	}
+	for _, o := range ops {
+		in.Operations = append(in.Operations, state.Operation{
+			Name: o.Name, Error: o.Error, Count: o.Count,
+			Sum: time.Duration(o.SumNanoseconds), Classic: o.Classic, Native: o.Native,
+			FirstByte: distribution(o.FirstByte), Blocked: time.Duration(o.BlockedNanoseconds),
+			RequestBytes: o.RequestBytes, ResponseBytes: o.ResponseBytes, Rows: o.Rows,
+		})
+		s.Traffic.Requests += o.Count
+		s.Traffic.Statements += o.Statements
+		s.Traffic.RequestBytes += o.RequestBytes
+		s.Traffic.ResponseBytes += o.ResponseBytes
+		s.Traffic.Blocked += time.Duration(o.BlockedNanoseconds)
+	}
+	traffic, err := a.statements.Traffic(in.ID)
+	if err != nil {
+		return err
+	}
+	s.Traffic.StreamInBytes, s.Traffic.StreamOutBytes = traffic.StreamInBytes, traffic.StreamOutBytes
+	s.Traffic.SeenBytes, s.Traffic.SocketBytes = traffic.SeenBytes, traffic.SocketBytes
+	s.Slow = traffic.Slow
+	transactions, err := a.statements.Transactions(in.ID)
+	if err != nil {
+		return err
+	}
+	for _, t := range transactions {
+		s.Transactions = append(s.Transactions, state.Transaction{Outcome: t.Outcome, Duration: distribution(t.Distribution)})
+	}
+	return nil
+}
+
+func distribution(d bpf.Distribution) state.Distribution {
+	return state.Distribution{Count: d.Count, Sum: time.Duration(d.SumNanoseconds), Native: d.Native}
+}
+
+// errorCounts bounds the codes of an instance, which come from outside: the ones
+// that occurred most, by code, and the rest as one. A code that was exported stays
+// the heaviest of those that came after it as long as it occurs as often.
+func errorCounts(codes []bpf.ErrorCount) []state.ErrorCount {
+	slices.SortFunc(codes, func(a, b bpf.ErrorCount) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Code, b.Code))
+	})
+	var out []state.ErrorCount
+	other := state.ErrorCount{Code: "other"}
+	for i, c := range codes {
+		if c.Code == "" || i >= maxErrorCodes {
+			other.Count += c.Count
+			continue
+		}
+		out = append(out, state.ErrorCount{Code: c.Code, Count: c.Count})
+	}
+	if other.Count > 0 {
+		out = append(out, other)
+	}
+	return out
+}
