@@ -183,6 +183,7 @@ func (a *Agent) begin(ctx context.Context, f *fault) error {
 	if err := a.arm(f); err != nil {
 		return err
 	}
+	a.keepHistory(f)
 	uid := f.UID
 	// The executor looks at ctx before each change: past the deadline, when
 	// the undo may already have been and gone, nothing is applied.
@@ -197,6 +198,7 @@ func (a *Agent) begin(ctx context.Context, f *fault) error {
 			f.timer = time.AfterFunc(retryUndo, func() { a.end(uid, startFailed) })
 			return err
 		}
+		a.keepHistory()
 		return errors.Join(err, keeper.Disarm(a.keeperDir(), uid))
 	}
 	a.faults[uid] = f

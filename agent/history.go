@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -115,13 +116,23 @@ type past struct {
 
 func (a *Agent) historyFile() string { return filepath.Join(a.cfg.StateDir, "faults.json") }
 
-// keepHistory writes down which faults are over. The next agent must know: a
-// controller that repeats a request would otherwise begin a fault again that
-// ended with this one. The caller holds faultMu.
-func (a *Agent) keepHistory() {
+// keepHistory writes down which faults are over, and which are not. The next
+// agent must know: a controller that repeats a request would otherwise begin a
+// fault again that ended with this one. Those in force are listed from their
+// beginning on, since this process may be killed between the end of one, when the
+// journal lets go of it, and the writing down of that. The caller holds faultMu.
+func (a *Agent) keepHistory(beginning ...*fault) {
 	a.forget()
 	var all []past
 	for _, f := range a.ended() {
+		all = append(all, past{f.Fault, f.asked})
+	}
+	for _, uid := range slices.Sorted(maps.Keys(a.faults)) {
+		if f := a.faults[uid]; f.Phase != state.FaultEnded {
+			beginning = append(beginning, f)
+		}
+	}
+	for _, f := range beginning {
 		all = append(all, past{f.Fault, f.asked})
 	}
 	data, err := json.Marshal(all)
@@ -148,8 +159,14 @@ func (a *Agent) loadHistory() error {
 		return fmt.Errorf("read ended faults: %w", err)
 	}
 	for _, p := range all {
-		if validUID(p.Fault.UID) == nil && p.Fault.Phase == state.FaultEnded {
-			a.faults[p.Fault.UID] = &fault{Fault: p.Fault, asked: p.Asked}
+		f := &fault{Fault: p.Fault, asked: p.Asked}
+		if f.Phase != state.FaultEnded {
+			// What the journal still has of it takes its place.
+			f.Phase, f.Reason, f.Ended, f.Verified = state.FaultEnded, "recovered", time.Now(), false
+			f.Err = "the agent was killed while this fault began or ended: it is over, and nobody compared how everything reads since"
+		}
+		if validUID(f.UID) == nil {
+			a.faults[f.UID] = f
 		}
 	}
 	return nil

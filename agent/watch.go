@@ -65,8 +65,8 @@ func (p *pace) due(snap *state.Snapshot, interval time.Duration, now time.Time) 
 }
 
 // digest holds what of a snapshot is sent at once when it changes: which
-// instances there are and what is known and wanted of them, faults but for the
-// number of hits, and what the node can do. Figures are left out.
+// instances there are and what is known and wanted of them, their limits, faults but for
+// the number of hits, and what the node can do. Figures are left out.
 func digest(s *state.Snapshot) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%q %q %q %q\n", s.PolicyDigest, s.LimitsWriter, s.Journal, s.Unresolved)
@@ -74,6 +74,9 @@ func digest(s *state.Snapshot) string {
 		in := &s.Instances[i]
 		fmt.Fprintf(&b, "%q %q %q %q %d %q %q", in.ID, in.PodUID, in.ContainerID, in.Engine, in.Cgroup.ID, in.Cgroup.Shared, in.PlacementErr)
 		fmt.Fprintf(&b, " %t", in.Err != "")
+		// What a resize waits to read back.
+		r := &in.Resources
+		fmt.Fprintf(&b, " %d %d %q %q", r.CPUMillicores, r.MemoryLimitBytes, r.CPUs, r.MemoryNodes)
 		if in.Placement != nil {
 			fmt.Fprintf(&b, " node %d", in.Placement.Node)
 		}

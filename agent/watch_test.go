@@ -34,6 +34,9 @@ func TestAReaderIsToldAtItsOwnPaceAndOfChangesAtOnce(t *testing.T) {
 	}{
 		"nothing":                  {func(*state.Snapshot) {}, false},
 		"a figure":                 {func(s *state.Snapshot) { s.Instances[0].Resources.CPUUsage = 9; s.Time = now.Add(time.Second) }, false},
+		"a CPU limit":              {func(s *state.Snapshot) { s.Instances[0].Resources.CPUMillicores = 800 }, true},
+		"a memory limit":           {func(s *state.Snapshot) { s.Instances[0].Resources.MemoryLimitBytes = 1 << 29 }, true},
+		"a cpuset":                 {func(s *state.Snapshot) { s.Instances[0].Resources.CPUs = "0-1" }, true},
 		"more hits":                {func(s *state.Snapshot) { s.Faults[0].Hits = 8 }, false},
 		"hits that were none":      {func(s *state.Snapshot) { s.Faults[0].Hits = 0 }, true},
 		"a phase":                  {func(s *state.Snapshot) { s.Faults[0].Phase = state.FaultEnded }, true},

@@ -150,17 +150,25 @@ func (r *reconciler) dryRunDone(ctx context.Context, e *v1alpha1.ChaosExperiment
 	return r.update(ctx, e, after)
 }
 
-// admit counts the other experiments and writes this one's targets, with the
-// uids of their faults, in one piece, so that two experiments cannot each be
-// admitted without the other.
+// admit resolves once more, since the rehearsal took its time and pods may have
+// been lost meanwhile, counts the other experiments and writes this one's targets,
+// with the uids of their faults, in one piece, so that two experiments cannot each
+// be admitted without the other.
 func (r *reconciler) admit(ctx context.Context, e *v1alpha1.ChaosExperiment, p *chaosPlan) (*refusal, error) {
 	r.admission.Lock()
 	defer r.admission.Unlock()
+	now, no, err := r.resolve(ctx, e)
+	if err != nil || no != nil {
+		return no, err
+	}
+	if !slices.EqualFunc(p.targets, now.targets, sameTarget) {
+		return refuseSoon("TargetsChanged", "other instances are meant now than those whose agents were asked: they changed role or were made again meanwhile"), nil
+	}
 	others, err := r.liveExperiments(ctx, r.live, e)
 	if err != nil {
 		return nil, err
 	}
-	if no := r.overruns(p, others); no != nil {
+	if no := r.overruns(now, others); no != nil {
 		return no, nil
 	}
 	if err := r.hold(ctx, e); err != nil {
@@ -176,6 +184,12 @@ func (r *reconciler) admit(ctx context.Context, e *v1alpha1.ChaosExperiment, p *
 	meta.SetStatusCondition(&st.Conditions, condition(v1alpha1.TargetsResolved, metav1.ConditionTrue, e.Generation, "Resolved",
 		fmt.Sprintf("%d targets are known and checked", len(st.Targets))))
 	return nil, r.update(ctx, e, after)
+}
+
+// sameTarget says that two looks at a target found the same instance in the same
+// role.
+func sameTarget(a, b v1alpha1.ChaosTargetStatus) bool {
+	return a.UID == b.UID && a.Instance == b.Instance && a.Node == b.Node && a.Role == b.Role
 }
 
 func faultUID(experiment types.UID, pod string) string {

@@ -65,12 +65,13 @@ func TestExperimentsAreRefusedAsAWhole(t *testing.T) {
 		"no match by label": {[]change{func(e *v1alpha1.ChaosExperiment) {
 			e.Spec.Target.Selector = &metav1.LabelSelector{MatchLabels: map[string]string{"zone": "b"}}
 		}}, nil, "NoMatch", "the policy has 3"},
-		"no match by cluster":                     {[]change{func(e *v1alpha1.ChaosExperiment) { e.Spec.Target.Cluster = "ledger" }}, nil, "NoMatch", "the policy has 3"},
-		"too few":                                 {[]change{count(3)}, nil, "NoMatch", "2 match"},
-		"a pod that is not there":                 {[]change{anyRole, named("pg-1", "pg-9")}, nil, "PodMissing", `"pg-9"`},
-		"a pod in another role":                   {[]change{named("pg-0")}, nil, "PodMissing", `"pg-0"`},
-		"two of three":                            {[]change{two}, nil, "TooManyAffected", "3 instances, of which 1 may be lost"},
-		"one not ready":                           {[]change{named("pg-1")}, notReady(2), "TooManyAffected", "1 not ready (pg-2)"},
+		"no match by cluster":     {[]change{func(e *v1alpha1.ChaosExperiment) { e.Spec.Target.Cluster = "ledger" }}, nil, "NoMatch", "the policy has 3"},
+		"too few":                 {[]change{count(3)}, nil, "NoMatch", "2 match"},
+		"a pod that is not there": {[]change{anyRole, named("pg-1", "pg-9")}, nil, "PodMissing", `"pg-9"`},
+		"a pod in another role":   {[]change{named("pg-0")}, nil, "PodMissing", `"pg-0"`},
+		"two of three":            {[]change{two}, nil, "TooManyAffected", "3 instances, of which 1 may be lost"},
+		"one failed":              {[]change{named("pg-1")}, func(w *world) { p := w.pod(2); p.Status.Phase = corev1.PodFailed; w.update(p) }, "TooManyAffected", "1 not ready (pg-2)"},
+		"one not ready":           {[]change{named("pg-1")}, notReady(2), "TooManyAffected", "1 not ready (pg-2)"},
 		"the primary when a replica is not ready": {[]change{anyRole, named("pg-0")}, notReady(1), "TooManyAffected", "1 not ready (pg-1)"},
 		"half by percentage":                      {[]change{two}, policyWith(func(p *v1alpha1.DatabasePolicy) { m := intstr.FromString("50%"); p.Spec.Chaos.MaxAffected = &m }), "TooManyAffected", "maxAffected 50%"},
 		"a single instance": {[]change{anyRole, named("pg-0")}, func(w *world) {
@@ -195,6 +196,36 @@ func TestASecondExperimentCountsTheFirst(t *testing.T) {
 		w.chaos("second")
 		require.Len(t, w.agents.inForce(), 1)
 	})
+}
+
+func TestWhatIsLostDuringTheRehearsalCounts(t *testing.T) {
+	for name, c := range map[string]struct {
+		meanwhile func(w *world)
+		reason    string
+	}{
+		"a member is not ready any more": {notReady(2), "TooManyAffected"},
+		"a member fails":                 {func(w *world) { p := w.pod(2); p.Status.Phase = corev1.PodFailed; w.update(p) }, "TooManyAffected"},
+		"the target becomes the primary": {func(w *world) { p := w.pod(1); p.Labels["role"] = "primary"; w.update(p) }, "PodMissing"},
+		"the target changes its role":    {func(w *world) { p := w.pod(1); delete(p.Labels, "role"); w.update(p) }, "TargetsChanged"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.experiment(named("pg-1"), func(e *v1alpha1.ChaosExperiment) {
+				if c.reason == "TargetsChanged" {
+					e.Spec.Target.Role = ""
+				}
+			})
+			w.agents.hook = func(_ string, r *agentpb.ApplyRequest) error {
+				if r.GetDryRun() {
+					c.meanwhile(w)
+				}
+				return nil
+			}
+			w.chaos("lag")
+			requireCondition(t, w.lag().Status.Conditions, v1alpha1.TargetsResolved, metav1.ConditionFalse, c.reason)
+			require.Zero(t, w.agents.called("fault"), "nothing was begun")
+		})
+	}
 }
 
 func TestCountAndChoice(t *testing.T) {

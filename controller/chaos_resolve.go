@@ -47,7 +47,10 @@ func (r *reconciler) resolve(ctx context.Context, e *v1alpha1.ChaosExperiment) (
 		return nil, no, nil
 	}
 	kind, params := faultOf(&e.Spec.Fault)
-	plan := &chaosPlan{policy: p, members: own, chosen: chosen, fault: faultLine(kind, params)}
+	plan := &chaosPlan{policy: p, chosen: chosen, fault: faultLine(kind, params)}
+	if plan.members, err = r.withFailed(ctx, p, own); err != nil {
+		return nil, nil, err
+	}
 	others, err := r.liveExperiments(ctx, r.kube, e)
 	if err != nil {
 		return nil, nil, err

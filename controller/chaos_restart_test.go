@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/mooring-dev/mooring/agent/agentpb"
@@ -85,6 +86,23 @@ func TestAnAgentThatIsRestarted(t *testing.T) {
 		require.Equal(t, time.Second, w.chaos("lag"))
 		require.Equal(t, v1alpha1.ExperimentActive, w.lag().Status.Phase)
 		n.reply.Instances = known
+		w.chaos("lag")
+		require.Len(t, w.agents.inForce(), 1)
+	})
+	t.Run("Resume: not while another member is lost", func(t *testing.T) {
+		w := newWorld(t)
+		w.experiment(resumes, named("pg-1"))
+		w.chaos("lag")
+		w.agents.endFault(w.agents.fault("n1"), "agent stopped")
+		notReady(2)(w)
+		w.after(5 * time.Second)
+		require.Equal(t, time.Second, w.chaos("lag"))
+		require.Empty(t, w.agents.inForce())
+		require.Equal(t, v1alpha1.ExperimentActive, w.lag().Status.Phase)
+		require.Contains(t, w.lag().Status.Targets[0].Message, "1 not ready (pg-2)")
+		p := w.pod(2)
+		p.Status.Conditions[0].Status = corev1.ConditionTrue
+		w.update(p)
 		w.chaos("lag")
 		require.Len(t, w.agents.inForce(), 1)
 	})

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -185,6 +186,8 @@ func (t *run) resumeAll(ctx context.Context) bool {
 		return false
 	}
 	again := false
+	var mayNot *refusal
+	looked := false
 	for i := range t.targets() {
 		x := &t.targets()[i]
 		withAgent := x.Reason == reasonAgentStopped || x.Reason == reasonRecovered || x.Reason == reasonUnknown
@@ -196,6 +199,14 @@ func (t *run) resumeAll(ctx context.Context) bool {
 			t.awaited++ // its agent, or its agent's view of it, is not there yet
 			continue
 		}
+		if !looked {
+			looked, mayNot = true, t.mayGoOn(ctx)
+		}
+		if mayNot != nil {
+			t.awaited++
+			x.Message = short("not started again yet: " + mayNot.message)
+			continue
+		}
 		t.mu.Lock()
 		delete(t.renewed, x.FaultUID)
 		t.mu.Unlock()
@@ -205,6 +216,37 @@ func (t *run) resumeAll(ctx context.Context) bool {
 		again = true
 	}
 	return again
+}
+
+// mayGoOn counts once more what the database clusters have lost before a fault is
+// begun again: another member may have failed while the agent was away. Other
+// experiments count this one all along, see mayComeBack.
+func (t *run) mayGoOn(ctx context.Context) *refusal {
+	unread := func(err error) *refusal { return refuse("NotChecked", "%s", err) }
+	p, own, no, err := t.acceptedPolicy(ctx, t.e.Namespace, t.e.Spec.Target.Policy)
+	if err != nil {
+		return unread(err)
+	}
+	if no == nil {
+		no = allowed(t.e, p)
+	}
+	if no != nil {
+		return no
+	}
+	plan := &chaosPlan{policy: p}
+	if plan.members, err = t.withFailed(ctx, p, own); err != nil {
+		return unread(err)
+	}
+	for _, m := range own {
+		if slices.ContainsFunc(t.targets(), func(x v1alpha1.ChaosTargetStatus) bool { return x.UID == string(m.pod.UID) }) {
+			plan.chosen = append(plan.chosen, m)
+		}
+	}
+	others, err := t.liveExperiments(ctx, t.kube, t.e)
+	if err != nil {
+		return unread(err)
+	}
+	return t.overruns(plan, others)
 }
 
 func knows(s fleet.Status, id string) bool {

@@ -34,7 +34,7 @@ func over(pod *corev1.Pod) bool {
 func ready(pod *corev1.Pod) bool {
 	for _, c := range pod.Status.Conditions {
 		if c.Type == corev1.PodReady {
-			return c.Status == corev1.ConditionTrue && pod.DeletionTimestamp == nil
+			return c.Status == corev1.ConditionTrue && pod.DeletionTimestamp == nil && !over(pod)
 		}
 	}
 	return false
@@ -59,6 +59,17 @@ func matches(p *v1alpha1.DatabasePolicy, pod *corev1.Pod) bool {
 
 // members lists the pods that a policy matches, by name.
 func members(ctx context.Context, reader client.Reader, p *v1alpha1.DatabasePolicy) ([]member, error) {
+	return listMembers(ctx, reader, p, func(pod *corev1.Pod) bool { return !over(pod) })
+}
+
+// withFailed adds to the members the pods that failed and were not made again:
+// they are no instances any more, and their database cluster has lost them.
+func (r *reconciler) withFailed(ctx context.Context, p *v1alpha1.DatabasePolicy, own []member) ([]member, error) {
+	failed, err := listMembers(ctx, r.kube, p, func(pod *corev1.Pod) bool { return pod.Status.Phase == corev1.PodFailed })
+	return append(slices.Clone(own), failed...), err
+}
+
+func listMembers(ctx context.Context, reader client.Reader, p *v1alpha1.DatabasePolicy, wanted func(*corev1.Pod) bool) ([]member, error) {
 	s, err := selectorOf(p)
 	if err != nil || s.Empty() {
 		return nil, nil // what is wrong with the selector is in its Accepted
@@ -69,7 +80,7 @@ func members(ctx context.Context, reader client.Reader, p *v1alpha1.DatabasePoli
 	}
 	var all []member
 	for i := range pods.Items {
-		if pod := &pods.Items[i]; !over(pod) {
+		if pod := &pods.Items[i]; wanted(pod) {
 			all = append(all, newMember(p, pod))
 		}
 	}

@@ -12,7 +12,7 @@ import (
 
 // overruns refuses a plan that, with what is broken already, would take more of a
 // database cluster than it may lose. A member counts once as lost when it is not
-// ready, when a fault is on it, by the record of another experiment or by the
+// ready, which one that failed is not until it is made again, when a fault is on it, by the record of another experiment or by the
 // word of its agent, or when it is a target. By default fewer than half may be
 // lost, so that a majority of all members, ready or not, goes on.
 func (r *reconciler) overruns(p *chaosPlan, others []v1alpha1.ChaosExperiment) *refusal {

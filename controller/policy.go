@@ -34,8 +34,12 @@ func (r *reconciler) policy(ctx context.Context, k key) (time.Duration, error) {
 	if equality.Semantic.DeepEqual(p.Status, after.Status) {
 		return 0, nil
 	}
-	r.policyEvents(&p, after)
-	return 0, r.writeStatus(ctx, &p, after)
+	before := p.DeepCopy()
+	if err := r.writeStatus(ctx, &p, after); err != nil {
+		return 0, err
+	}
+	r.policyEvents(before, after) // once it is written, or a write that is repeated would repeat them
+	return 0, nil
 }
 
 // describe fills the status of p.

@@ -163,18 +163,18 @@ func (s *stage) allReturns(ctx context.Context) error {
 		return err
 	}
 	if err := s.installed(ctx, 4*time.Minute); err != nil {
-		return errors.Join(err, s.systemLogs(ctx))
+		return err
 	}
 	for _, name := range []string{"orphan-delay", "orphan-freeze"} {
 		e, err := s.ended(ctx, name, 2*time.Minute)
 		if err != nil {
-			return errors.Join(err, s.systemLogs(ctx))
+			return err
 		}
 		s.say("%s: %s, %q", name, e.Status.Phase, e.Status.Targets[0].Message)
 		s.figures.Equal(name+" is over for the controller, too", truth(e.Status.Phase == v1alpha1.ExperimentRecovered), "", 1)
 	}
 	if err := s.applied(ctx, 2*time.Minute); err != nil {
-		return errors.Join(err, s.systemLogs(ctx))
+		return err
 	}
 	s.figures.AtMost("all is reconciled after the API server's return", time.Since(begun).Seconds(), "s", 120)
 	for _, pod := range databasePods() {

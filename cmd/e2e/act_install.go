@@ -179,7 +179,7 @@ func (s *stage) install(ctx context.Context) error {
 	}
 	s.say("kubectl apply -k: %d objects in %.1f s", len(strings.Split(out, "\n")), time.Since(begun).Seconds())
 	if err := s.installed(ctx, 3*time.Minute); err != nil {
-		return errors.Join(err, s.systemLogs(ctx))
+		return err
 	}
 	took := time.Since(begun).Seconds()
 	s.say("agent and controller are Ready %.1f s after kubectl apply", took)

@@ -109,7 +109,22 @@ func (s *stage) pinned(ctx context.Context, pod string) error {
 		s.say("%s may use the memory of nodes %q", pod, values[0])
 		return nil
 	}
+	// The policy counts as applied once the pod is confined; its memory may still
+	// be on its way.
 	share := onNode(values[2], node)
+	err = s.Eventually(ctx, 60*time.Second, pod+"'s memory to be on its NUMA node", func(ctx context.Context) error {
+		stat, err := s.control(ctx, pod, "memory.numa_stat")
+		if err != nil {
+			return err
+		}
+		if share = onNode(stat[0], node); share < 0.95 {
+			return fmt.Errorf("%.1f %% of it is", 100*share)
+		}
+		return nil
+	})
+	if err != nil {
+		s.say("%v", err)
+	}
 	s.say("%s: CPUs %s, memory of node %d, %.1f %% of it there", pod, values[1], node, 100*share)
 	s.figures.AtLeast(pod+" memory on its NUMA node, by memory.numa_stat", share, "", 0.95)
 	return nil

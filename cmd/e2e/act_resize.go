@@ -191,7 +191,7 @@ func (s *stage) timeWrites(ctx context.Context, files []string, call func() erro
 	}
 	done := make(chan observation, 1)
 	go func() {
-		all, err := s.observe(ctx, 5*time.Second, files...)
+		all, err := s.observe(ctx, 40*time.Second, files...)
 		done <- observation{all, err}
 	}()
 	// The observer must have read everything once.
@@ -206,7 +206,7 @@ func (s *stage) timeWrites(ctx context.Context, files []string, call func() erro
 		return 0, o.err
 	}
 	last := o.all[len(o.all)-1].Time
-	if len(o.all) < 2*len(files) {
+	if len(o.all) < 2*len(files) { // each file's first value, and at least one more
 		return 0, fmt.Errorf("only %d of %d files changed: %v", len(o.all)-len(files), len(files), o.all)
 	}
 	return last.Sub(begun).Seconds(), nil

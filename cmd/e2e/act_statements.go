@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// settled is how long a statement needs to be seen by Prometheus: a tick of
+// settled is how long nothing more may be counted once a marker was: a tick of
 // the agent's, and two scrapes.
-const settled = 4 * time.Second
+const settled = 3 * time.Second
 
 const prometheusConfig = `
 global: {scrape_interval: 1s, scrape_timeout: 1s}
@@ -72,6 +72,29 @@ func (s *stage) counted(ctx context.Context, pod, operations string) (float64, e
 	return s.promQL(ctx, fmt.Sprintf(`sum(db_server_operation_duration_seconds_count{namespace="shop",pod=%q,db_operation_name=~%q})`, pod, operations))
 }
 
+// reached runs a statement that nothing else runs, a DELETE, and waits until
+// Prometheus has it, and so all that was run before it.
+func (s *stage) reached(ctx context.Context, pod string, mark func() error) error {
+	before, err := s.counted(ctx, pod, "delete")
+	if err != nil {
+		return err
+	}
+	if err := mark(); err != nil {
+		return fmt.Errorf("mark: %w", err)
+	}
+	if err := s.Eventually(ctx, 60*time.Second, "Prometheus to have the statements of "+pod, func(ctx context.Context) error {
+		now, err := s.counted(ctx, pod, "delete")
+		if err == nil && now <= before {
+			err = fmt.Errorf("it has %v deletes, as before", now)
+		}
+		return err
+	}); err != nil {
+		return err
+	}
+	time.Sleep(settled)
+	return nil
+}
+
 // compareStatements runs a load and holds what Prometheus scraped against the
 // databases' own counters.
 func (s *stage) compareStatements(ctx context.Context) error {
@@ -86,8 +109,14 @@ func (s *stage) compareStatements(ctx context.Context) error {
 	if out, err := s.Output(ctx, "pgbench", "-h", host, "-U", "postgres", "-i", "-q", "-s", "1", "postgres"); err != nil {
 		return fmt.Errorf("fill orders: %w: %s", err, out)
 	}
-	time.Sleep(settled)
-	const operations = "select|insert|update|delete"
+	mark := func() error {
+		_, err := s.PostgreSQL(ctx, "orders-0", "DELETE FROM pgbench_history WHERE false")
+		return err
+	}
+	if err := s.reached(ctx, "orders-0", mark); err != nil {
+		return err
+	}
+	const operations = "select|insert|update"
 	before, err := s.counted(ctx, "orders-0", operations)
 	if err != nil {
 		return err
@@ -98,11 +127,13 @@ func (s *stage) compareStatements(ctx context.Context) error {
 	if out, err := s.Output(ctx, "pgbench", "-h", host, "-U", "postgres", "-n", "-M", "extended", "-c", "2", "-t", "50", "postgres"); err != nil {
 		return fmt.Errorf("load orders: %w: %s", err, out)
 	}
-	own, err := s.PostgreSQL(ctx, "orders-0", "SELECT sum(calls) FROM pg_stat_statements WHERE query ~* '^(select|insert|update|delete)'")
+	own, err := s.PostgreSQL(ctx, "orders-0", "SELECT sum(calls) FROM pg_stat_statements WHERE query ~* '^(select|insert|update)'")
 	if err != nil {
 		return err
 	}
-	time.Sleep(settled)
+	if err := s.reached(ctx, "orders-0", mark); err != nil {
+		return err
+	}
 	after, err := s.counted(ctx, "orders-0", operations)
 	if err != nil {
 		return err
@@ -125,7 +156,12 @@ func (s *stage) compareMariaDB(ctx context.Context) error {
 	}
 	const inserts = "SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME='COM_INSERT'"
 	count := func() (own, ours float64, err error) {
-		time.Sleep(settled)
+		if err := s.reached(ctx, "ledger-0", func() error {
+			_, err := s.MariaDB(ctx, "ledger-0", "DELETE FROM shop.entry WHERE id < 0")
+			return err
+		}); err != nil {
+			return 0, 0, err
+		}
 		text, err := s.MariaDB(ctx, "ledger-0", inserts)
 		if err != nil {
 			return 0, 0, err

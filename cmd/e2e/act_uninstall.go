@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -25,7 +24,7 @@ func (s *stage) uninstall(ctx context.Context) error {
 		}
 	}
 	if err := s.cleanNodes(ctx); err != nil {
-		return errors.Join(err, s.systemLogs(ctx))
+		return err
 	}
 	out, err := s.Kubectl(ctx, "delete", "-k", filepath.Join(s.Dir, "install"), "--ignore-not-found", "--timeout", "120s")
 	if err != nil {

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -18,8 +20,11 @@ type seen struct {
 	Time  time.Time `json:"time"`
 }
 
-// observeFiles runs in the guest: it reads control files over and over for so
-// long and prints each change as a line of JSON.
+// linger is how long files are observed after each of them has changed.
+const linger = time.Second
+
+// observeFiles runs in the guest: it reads control files over and over until each
+// has changed, for so long at most, and prints each change as a line of JSON.
 func observeFiles(args []string) error {
 	if len(args) < 2 {
 		return errors.New("observe wants a duration and files")
@@ -28,7 +33,7 @@ func observeFiles(args []string) error {
 	if err != nil {
 		return fmt.Errorf("read duration: %w", err)
 	}
-	last := map[string]string{}
+	last, changed := map[string]string{}, map[string]bool{}
 	out := json.NewEncoder(os.Stdout)
 	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
 		for _, f := range args[1:] {
@@ -37,10 +42,14 @@ func observeFiles(args []string) error {
 				return fmt.Errorf("observe: %w", err)
 			}
 			value := strings.TrimSpace(string(b))
-			if old, ok := last[f]; ok && old == value {
+			old, known := last[f]
+			if known && old == value {
 				continue
 			}
-			last[f] = value
+			last[f], changed[f] = value, changed[f] || known
+			if known && len(changed) == len(args)-1 && !slices.Contains(slices.Collect(maps.Values(changed)), false) {
+				end = time.Now().Add(linger)
+			}
 			if err := out.Encode(seen{f, value, time.Now()}); err != nil {
 				return fmt.Errorf("print: %w", err)
 			}

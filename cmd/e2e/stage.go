@@ -139,7 +139,7 @@ func (s *stage) tell(ctx context.Context, acts []act) error {
 	for _, a := range acts {
 		fmt.Printf("\n== %s\n", a.title)
 		if err := a.play(ctx); err != nil {
-			return fmt.Errorf("%s: %w", a.title, err)
+			return fmt.Errorf("%s: %w", a.title, errors.Join(err, s.systemLogs(ctx)))
 		}
 	}
 	return nil
