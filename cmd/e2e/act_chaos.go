@@ -116,6 +116,10 @@ func (s *stage) breakPrimary(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// A controller that has just changed its leader is still connecting to agents.
+	if err := s.applied(ctx, time.Minute); err != nil {
+		return err
+	}
 	if err := s.Apply(ctx, []byte(breakWrites)); err != nil {
 		return err
 	}

@@ -50,10 +50,11 @@ func (s *stage) loseEverything(ctx context.Context) error {
 	if err := s.Apply(ctx, []byte(orphans)); err != nil {
 		return err
 	}
-	deadline, err := s.bothActive(ctx)
+	deadlines, err := s.bothActive(ctx)
 	if err != nil {
 		return err
 	}
+	deadline := deadlines["orphan-freeze"]
 	pid, err := s.Node.Must(ctx, agentPID)
 	if err != nil {
 		return err
@@ -76,7 +77,7 @@ func (s *stage) loseEverything(ctx context.Context) error {
 	if err := s.Control.StopServer(); err != nil {
 		return err
 	}
-	s.say("kubelet stopped, agent killed, its pod deleted by force and the API server gone %.1f s later, %.0f s before the faults' deadline",
+	s.say("kubelet stopped, agent killed, its pod deleted by force and the API server gone %.1f s later, %.0f s before the deadline of the freeze",
 		time.Since(killed).Seconds(), time.Until(deadline).Seconds())
 	gone := time.Now()
 	for time.Since(gone) < time.Until(deadline)+10*time.Second {
@@ -102,14 +103,14 @@ func (s *stage) loseEverything(ctx context.Context) error {
 // agentPID prints the process id of the agent; its keepers have another name.
 const agentPID = "pgrep -f '^/mooring-agent --'"
 
-// bothActive waits until both faults are in force, and returns the later
-// deadline by this machine's clock.
-func (s *stage) bothActive(ctx context.Context) (time.Time, error) {
+// bothActive waits until both faults are in force, and returns the deadline of
+// each by this machine's clock.
+func (s *stage) bothActive(ctx context.Context) (map[string]time.Time, error) {
 	clock, err := s.Node.Clock(ctx)
 	if err != nil {
-		return time.Time{}, err
+		return nil, err
 	}
-	var deadline time.Time
+	deadlines := map[string]time.Time{}
 	for _, name := range []string{"orphan-delay", "orphan-freeze"} {
 		if err := s.Eventually(ctx, 30*time.Second, name+" to be active", func(ctx context.Context) error {
 			e, err := s.experiment(ctx, name)
@@ -119,15 +120,13 @@ func (s *stage) bothActive(ctx context.Context) (time.Time, error) {
 			if e.Status.Phase != v1alpha1.ExperimentActive || len(e.Status.Targets) != 1 || e.Status.Targets[0].Deadline == nil {
 				return fmt.Errorf("it is %q: %v", e.Status.Phase, e.Status.Conditions)
 			}
-			if d := e.Status.Targets[0].Deadline.Add(-clock.Ahead); d.After(deadline) {
-				deadline = d
-			}
+			deadlines[name] = e.Status.Targets[0].Deadline.Add(-clock.Ahead)
 			return nil
 		}); err != nil {
-			return time.Time{}, err
+			return nil, err
 		}
 	}
-	return deadline, nil
+	return deadlines, nil
 }
 
 // thawed waits until a cgroup is not frozen any more.

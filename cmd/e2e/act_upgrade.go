@@ -15,7 +15,7 @@ metadata: {name: resumed, namespace: shop}
 spec:
   target: {policy: orders, pods: [orders-2]}
   fault: {networkDelay: {delay: 300ms}}
-  duration: 60s
+  duration: 5m
   onAgentRestart: Resume
 `
 
@@ -46,7 +46,7 @@ func (s *stage) upgrade(ctx context.Context) error {
 	if _, err := s.Kubectl(ctx, "rollout", "status", "daemonset/mooring-agent", "-n", system, "--timeout", "120s"); err != nil {
 		return err
 	}
-	again, err := w.slowAgain(stopped, 30*time.Second)
+	again, err := w.slowAgain(stopped, 2*time.Minute)
 	if err != nil {
 		return fmt.Errorf("the new agent did not go on with the fault: %w", err)
 	}
