@@ -217,6 +217,30 @@ func TestAFaultThatEndedIsNotBegunAgainByTheNextAgent(t *testing.T) {
 	require.Contains(t, log.String(), "read ended faults")
 }
 
+func TestAFaultWhoseEndWasNotWrittenDownIsNotBegunAgain(t *testing.T) {
+	f := newFixture(t)
+	f.instance(t, "/db/orders", "orders")
+	a, _ := leased(t, f)
+	o := FaultOptions{NotAfter: time.Now().Add(time.Minute)}
+	_, _, err := a.StartFault(t.Context(), ioFault("f1", time.Minute), o)
+	require.NoError(t, err)
+	file := filepath.Join(f.root, "state", "faults.json")
+	then, err := os.ReadFile(file)
+	require.NoError(t, err)
+	a.Close()
+	// As a process leaves it that is killed once the journal has let go of the fault.
+	require.NoError(t, os.WriteFile(file, then, 0o600))
+
+	b, h := leased(t, f)
+	got, _, err := b.StartFault(t.Context(), ioFault("f1", time.Minute), o)
+	require.NoError(t, err)
+	require.Equal(t, state.FaultEnded, got.Phase)
+	require.Equal(t, "recovered", got.Reason)
+	require.False(t, got.Verified)
+	require.Contains(t, got.Err, "killed")
+	require.Zero(t, h.applied)
+}
+
 func TestOnlySoManyEndedFaultsAreKept(t *testing.T) {
 	f := newFixture(t)
 	f.instance(t, "/db/orders", "orders")

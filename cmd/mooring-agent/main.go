@@ -24,6 +24,7 @@ import (
 
 	"github.com/mooring-dev/mooring/agent"
 	"github.com/mooring-dev/mooring/agent/keeper"
+	"github.com/mooring-dev/mooring/cmd/internal/calm"
 	"github.com/mooring-dev/mooring/exporter"
 )
 
@@ -141,13 +142,16 @@ func keeperCommand() *cobra.Command {
 	}
 }
 
+// librarySaysAgain is how often client-go may repeat a message.
+const librarySaysAgain = 30 * time.Second
+
 func logger(w io.Writer, asJSON bool) *slog.Logger {
 	var h slog.Handler = slog.NewTextHandler(w, nil)
 	if asJSON {
 		h = slog.NewJSONHandler(w, nil)
 	}
 	log := slog.New(h)
-	klog.SetSlogLogger(log.With("component", "client-go"))
+	klog.SetSlogLogger(slog.New(calm.New(h, librarySaysAgain)).With("component", "client-go"))
 	return log
 }
 

@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
@@ -21,6 +22,7 @@ import (
 	"k8s.io/klog/v2"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/mooring-dev/mooring/cmd/internal/calm"
 	"github.com/mooring-dev/mooring/controller"
 )
 
@@ -144,6 +146,9 @@ func kubeConfig(path string) (*rest.Config, error) {
 	return config, nil
 }
 
+// librarySaysAgain is how often client-go may repeat a message.
+const librarySaysAgain = 30 * time.Second
+
 // logger makes the log and has the libraries write to it as well.
 func logger(w io.Writer, asJSON bool) *slog.Logger {
 	var h slog.Handler = slog.NewTextHandler(w, nil)
@@ -151,7 +156,7 @@ func logger(w io.Writer, asJSON bool) *slog.Logger {
 		h = slog.NewJSONHandler(w, nil)
 	}
 	log := slog.New(h)
-	klog.SetSlogLogger(log.With("component", "client-go"))
+	klog.SetSlogLogger(slog.New(calm.New(h, librarySaysAgain)).With("component", "client-go"))
 	ctrllog.SetLogger(logr.FromSlogHandler(log.With("component", "controller-runtime").Handler()))
 	return log
 }
