@@ -34,6 +34,7 @@ var arrows = map[string][]string{
 	"agent/osthread":          {},
 	"agent/pages":             {},
 	"agent/pods":              {"agent/osthread", "agent/state"},
+	"agent/sqltext":           {},
 	"agent/state":             {},
 	"bpf":                     {"agent/change", "agent/osthread"},
 	"bpf/kerneltest":          {"bpf/kerneltest/dbserver"},

@@ -1,0 +1,141 @@
+package sqltext
+
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
+// class is what a byte begins outside quotes.
+type class uint8
+
+const (
+	cOther class = iota // operators
+	cSpace
+	cWord
+	cDigit
+	cOpen
+	cClose
+	cComma
+	cSemicolon
+	cQuote
+	cDouble
+	cBacktick
+	cSign // + -
+	cSlash
+	cStar
+	cHash
+	cDollar
+	cQuestion
+	cColon
+	cAt
+	cDot
+	cBackslash
+)
+
+var classes = classify()
+
+func classify() (t [256]class) {
+	for c := range t {
+		switch b := byte(c); {
+		case b <= ' ' || b == 0x7f:
+			t[c] = cSpace
+		case b >= 0x80 || b|0x20 >= 'a' && b|0x20 <= 'z' || b == '_':
+			t[c] = cWord
+		case b >= '0' && b <= '9':
+			t[c] = cDigit
+		}
+	}
+	for k, s := range map[class]string{cOpen: "([", cClose: ")]", cComma: ",", cSemicolon: ";", cQuote: "'", cDouble: `"`,
+		cBacktick: "`", cSign: "+-", cSlash: "/", cStar: "*", cHash: "#", cDollar: "$", cQuestion: "?", cColon: ":",
+		cAt: "@", cDot: ".", cBackslash: `\`} {
+		for _, c := range []byte(s) {
+			t[c] = k
+		}
+	}
+	return t
+}
+
+// isWord says whether c may stand inside an unquoted word.
+func isWord(c byte) bool {
+	k := classes[c]
+	return k == cWord || k == cDigit || k == cDollar
+}
+
+const (
+	ones  = 0x0101010101010101
+	highs = 0x8080808080808080
+)
+
+// load reads up to eight bytes from i, the first lowest, zeros behind the end.
+func load(b []byte, i int) uint64 {
+	if len(b)-i >= 8 {
+		return binary.LittleEndian.Uint64(b[i:])
+	}
+	return loadTail(b, i)
+}
+
+func loadTail(b []byte, i int) uint64 {
+	if n := len(b); n >= 8 {
+		if i >= n {
+			return 0
+		}
+		return binary.LittleEndian.Uint64(b[n-8:]) >> (64 - 8*uint(n-i))
+	}
+	var x uint64
+	for k := len(b) - 1; k >= i; k-- {
+		x = x<<8 | uint64(b[k])
+	}
+	return x
+}
+
+// fold sets bit 5 of every byte below 0x80, which makes letters lower case and
+// keeps all other bytes of words apart.
+func fold(x uint64) uint64 {
+	return x | 0x20*ones&^(x>>2)
+}
+
+// wordBytes counts the bytes from the low end of x that are of a word:
+// letters, digits, _, $ and all from 0x80. Each test leaves its answer in bit 7
+// of the byte; with seven bits a byte no sum carries into the next.
+func wordBytes(x uint64) int {
+	y := x &^ uint64(highs)
+	f := y | 0x20*ones
+	letter := (f + (0x80-'a')*ones) &^ (f + (0x7f-'z')*ones)
+	digit := (y + (0x80-'0')*ones) &^ (y + (0x7f-'9')*ones)
+	other := ^(y ^ '_'*ones + 0x7f*ones) | ^(y ^ '$'*ones + 0x7f*ones)
+	word := letter | digit | other | x
+	return bits.TrailingZeros64(^word&highs) >> 3
+}
+
+// wordEnd is the end of the word bytes from i.
+func wordEnd(b []byte, i int) int {
+	for {
+		n := wordBytes(load(b, i))
+		i += n
+		if n < 8 {
+			return i
+		}
+	}
+}
+
+// zeroByte has bit 7 set in the lowest zero byte of x, and nothing below it.
+func zeroByte(x uint64) uint64 {
+	return (x - ones) &^ x & highs
+}
+
+// until is the first position from i that holds a or b, or the end.
+func until(s []byte, i int, a, b byte) int {
+	wa, wb := uint64(a)*ones, uint64(b)*ones
+	for ; len(s)-i >= 8; i += 8 {
+		x := binary.LittleEndian.Uint64(s[i:])
+		if m := zeroByte(x^wa) | zeroByte(x^wb); m != 0 {
+			return i + bits.TrailingZeros64(m)>>3
+		}
+	}
+	for ; i < len(s); i++ {
+		if s[i] == a || s[i] == b {
+			return i
+		}
+	}
+	return i
+}
