@@ -120,7 +120,9 @@ func (a *Agent) watch(instances []state.Instance) error {
 	}
 	var w []bpf.Watched
 	for i := range instances {
-		w = append(w, watched(&instances[i]))
+		if protocolOf(instances[i].Engine) != 0 {
+			w = append(w, watched(&instances[i]))
+		}
 	}
 	if err := a.statements.Set(w); err != nil {
 		return fmt.Errorf("set watched servers: %w", err)
@@ -128,17 +130,23 @@ func (a *Agent) watch(instances []state.Instance) error {
 	return nil
 }
 
+// protocolOf returns what the statement probe calls an engine's protocol, 0
+// where it knows none.
+func protocolOf(e state.Engine) bpf.Protocol {
+	switch e.Wire() {
+	case state.WirePostgreSQL:
+		return bpf.ProtocolPostgres
+	case state.WireMySQL:
+		return bpf.ProtocolMySQL
+	case state.WireRedis:
+		return bpf.ProtocolRedis
+	}
+	return 0
+}
+
 // watched translates an instance for package bpf, which knows none.
 func watched(in *state.Instance) bpf.Watched {
-	w := bpf.Watched{ID: in.ID, PIDs: in.PIDs, Ports: in.Ports}
-	switch in.Engine {
-	case state.PostgreSQL:
-		w.Protocol = bpf.ProtocolPostgres
-	case state.MySQL, state.MariaDB:
-		w.Protocol = bpf.ProtocolMySQL
-	case state.Redis:
-		w.Protocol = bpf.ProtocolRedis
-	}
+	w := bpf.Watched{ID: in.ID, PIDs: in.PIDs, Ports: in.Ports, Protocol: protocolOf(in.Engine)}
 	if in.Cgroup.Version == 2 && in.Cgroup.Shared == "" {
 		w.CgroupID = in.Cgroup.ID
 	}

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/mooring-dev/mooring/agent/agentpb"
+	"github.com/mooring-dev/mooring/agent/pods"
 	"github.com/mooring-dev/mooring/agent/state"
 )
 
@@ -104,7 +105,6 @@ func faultToPB(f state.Fault) *agentpb.Fault {
 // refused and not left out, for an instance would then be treated as another
 // one. SetPolicy checks the rest.
 func declaredOf(p *agentpb.Policy, version string) ([]state.Declared, error) {
-	engines := []state.Engine{state.PostgreSQL, state.MySQL, state.MariaDB, state.Redis}
 	out := make([]state.Declared, 0, len(p.GetInstances()))
 	var errs []error
 	for _, in := range p.GetInstances() {
@@ -113,8 +113,8 @@ func declaredOf(p *agentpb.Policy, version string) ([]state.Declared, error) {
 			Engine: state.Engine(in.GetEngine()), Cluster: in.GetCluster(), Role: in.GetRole(), Policy: in.GetPolicy(), NUMA: in.GetNuma(),
 		}
 		pod := d.Namespace + "/" + d.Pod
-		if !slices.Contains(engines, d.Engine) {
-			errs = append(errs, fmt.Errorf("pod %q: engine %q is unknown to agent %s, which knows %v", pod, d.Engine, version, engines))
+		if _, known := d.Engine.Facts(); !known {
+			errs = append(errs, fmt.Errorf("pod %q: engine %q is unknown to agent %s, which knows %v", pod, d.Engine, version, pods.Engines()))
 		}
 		if roles := []string{"primary", "replica", ""}; !slices.Contains(roles, d.Role) {
 			errs = append(errs, fmt.Errorf("pod %q: role %q is unknown to agent %s, which knows %q", pod, d.Role, version, roles))

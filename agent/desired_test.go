@@ -61,7 +61,7 @@ func TestAPolicyThatIsWrongIsRefusedAsAWhole(t *testing.T) {
 		"no digest":                  {"", nil, "digest"},
 		"a digest with a path":       {"../x", nil, "digest"},
 		"too many":                   {"d1", many, "4097 instances"},
-		"an unknown engine":          {"d1", with(func(d *state.Declared) { d.Engine = "oracle" }), `engine "oracle" is none of ["postgresql" "mysql" "mariadb" "redis"]`},
+		"an unknown engine":          {"d1", with(func(d *state.Declared) { d.Engine = "oracle" }), `engine "oracle" is none of ["postgresql" "opengauss" "kingbase" "tdsql-pg" "mysql"`},
 		"an unknown placement":       {"d1", with(func(d *state.Declared) { d.NUMA = "everywhere" }), `numa "everywhere"`},
 		"no placement":               {"d1", with(func(d *state.Declared) { d.NUMA = "" }), `numa ""`},
 		"an unknown role":            {"d1", with(func(d *state.Declared) { d.Role = "boss" }), `role "boss"`},

@@ -367,7 +367,7 @@ func TestAPolicyIsReadStrictly(t *testing.T) {
 		spoil func(*agentpb.Declared)
 		says  string
 	}{
-		"unknown engine":    {func(d *agentpb.Declared) { d.Engine = "oracle" }, `pod "shop/orders-0": engine "oracle" is unknown to agent v9, which knows [postgresql mysql mariadb redis]`},
+		"unknown engine":    {func(d *agentpb.Declared) { d.Engine = "oracle" }, `pod "shop/orders-0": engine "oracle" is unknown to agent v9, which knows [postgresql opengauss kingbase tdsql-pg mysql mariadb`},
 		"unknown role":      {func(d *agentpb.Declared) { d.Role = "boss" }, `role "boss"`},
 		"unknown placement": {func(d *agentpb.Declared) { d.Numa = "moon" }, `NUMA placement "moon"`},
 	} {

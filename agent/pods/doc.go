@@ -59,9 +59,35 @@
 // it answers ErrNotSynced. APIServer asks in the background whether the API
 // server is there and what it serves; nothing here waits for it.
 //
+// # Engines
+//
+// An engine is known by its server's executable; those that share one with
+// another engine are known by declaration alone. Which protocol an engine
+// speaks, and whether it is certified (it runs in Mooring's own tests) or only
+// protocol-compatible, is in the table of package state.
+//
+//	engine      executable                      support
+//	postgresql  postgres, postmaster            certified
+//	opengauss   gaussdb                         protocol-compatible, not certified
+//	kingbase    kingbase                        protocol-compatible, not certified
+//	tdsql-pg    postgres, postmaster, declared  protocol-compatible, not certified
+//	mysql       mysqld                          protocol-compatible, not certified
+//	mariadb     mariadbd; mysqld, declared      certified
+//	percona     mysqld, declared                protocol-compatible, not certified
+//	tidb        tidb-server                     protocol-compatible, not certified
+//	oceanbase   observer                        protocol-compatible, not certified
+//	goldendb    mysqld, declared                protocol-compatible, not certified
+//	tdsql       mysqld, declared                protocol-compatible, not certified
+//	redis       redis-server, redis-check-rdb   certified
+//	valkey      valkey-server, valkey-check-rdb; Redis' names, declared
+//	                                            protocol-compatible, not certified
+//	mongodb     mongod                          protocol-compatible, not certified
+//	ferretdb    ferretdb                        protocol-compatible, not certified
+//
 // # Adding an engine
 //
-// Add a row to engines in engines.go, and rows to podRules in labels.go for the
-// labels its charts and operators put on pods. What declares pods learns of it
-// from Engines.
+// Add it to the table in package state, to the enum of controller/v1alpha1, to
+// engines in engines.go and to the table above, and add rows to podRules in
+// labels.go for the labels its charts and operators put on pods. Tests hold
+// these together. What declares pods learns of it from Engines.
 package pods

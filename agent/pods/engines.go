@@ -13,8 +13,9 @@ type engine struct {
 	name state.Engine
 	// executables are the base names of /proc/PID/exe, links resolved.
 	executables []string
-	// declared are executables that mean another engine by themselves and are
-	// accepted when a pod says that it is this one.
+	// declared are executables that mean another engine by themselves, so another
+	// row has them in executables, and are accepted when a pod says that it is
+	// this one.
 	declared []string
 	// notServer tells by its arguments that a process with that executable is
 	// something else, such as a monitor; nil where there is no such thing.
@@ -23,16 +24,31 @@ type engine struct {
 
 // engines is the table of known engines.
 func engines() []engine {
+	postgres := []string{"postgres", "postmaster"}
+	redis := []string{"redis-server", "redis-check-rdb"}
 	return []engine{
-		{name: state.PostgreSQL, executables: []string{"postgres", "postmaster"}},
+		{name: state.PostgreSQL, executables: postgres},
+		{name: state.OpenGauss, executables: []string{"gaussdb"}},
+		{name: state.KingbaseES, executables: []string{"kingbase"}},
+		{name: state.TDSQLPG, declared: postgres},
 		// MariaDB's mysqld has been a link to mariadbd since 10.5, and the link of
 		// the executable is the file behind it. A mysqld that is a file is MySQL,
-		// or a MariaDB before 10.5, which only a declaration can tell.
+		// or a MariaDB before 10.5, or one of MySQL's other descendants, which only
+		// a declaration can tell.
 		{name: state.MySQL, executables: []string{"mysqld"}},
 		{name: state.MariaDB, executables: []string{"mariadbd"}, declared: []string{"mysqld"}},
+		{name: state.Percona, declared: []string{"mysqld"}},
+		{name: state.TiDB, executables: []string{"tidb-server"}},
+		{name: state.OceanBase, executables: []string{"observer"}},
+		{name: state.GoldenDB, declared: []string{"mysqld"}},
+		{name: state.TDSQL, declared: []string{"mysqld"}},
 		// Redis ships one program under several names; Debian makes
-		// redis-check-rdb the file and redis-server a link to it.
-		{name: state.Redis, executables: []string{"redis-server", "redis-check-rdb"}, notServer: isSentinel},
+		// redis-check-rdb the file and redis-server a link to it, and does so with
+		// Valkey's.
+		{name: state.Redis, executables: redis, notServer: isSentinel},
+		{name: state.Valkey, executables: []string{"valkey-server", "valkey-check-rdb"}, declared: redis, notServer: isSentinel},
+		{name: state.MongoDB, executables: []string{"mongod"}},
+		{name: state.FerretDB, executables: []string{"ferretdb"}},
 	}
 }
 
@@ -70,14 +86,14 @@ func engineNames() string {
 	return strings.Join(names, ", ")
 }
 
-// isSentinel tells Redis Sentinel, which watches servers and keeps no data,
+// isSentinel tells a Sentinel of Redis or Valkey, which watches servers and keeps no data,
 // from a server. It runs the same program and marks itself in its title.
 func isSentinel(args []string) bool {
 	if len(args) == 0 {
 		return false
 	}
 	program, _, _ := strings.Cut(args[0], " ")
-	return path.Base(program) == "redis-sentinel" ||
+	return slices.Contains([]string{"redis-sentinel", "valkey-sentinel"}, path.Base(program)) ||
 		strings.Contains(args[0], "[sentinel]") || slices.Contains(args, "--sentinel")
 }
 

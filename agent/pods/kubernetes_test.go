@@ -127,6 +127,11 @@ func TestWhatADeclarationMeans(t *testing.T) {
 		"Percona XtraDB":          {map[string]string{nameLabel: "percona-xtradb-cluster", componentLabel: "pxc"}, nil, state.MySQL},
 		"Oracle's operator":       {map[string]string{"mysql.oracle.com/cluster": "x", "component": "mysqld"}, nil, state.MySQL},
 		"a Redis operator":        {map[string]string{"redis_setup_type": "cluster"}, nil, state.Redis},
+		"Percona for MongoDB":     {map[string]string{nameLabel: "percona-server-mongodb", componentLabel: "mongod"}, nil, state.MongoDB},
+		"TiDB's operator":         {map[string]string{nameLabel: "tidb-cluster", componentLabel: "tidb"}, nil, state.TiDB},
+		"TiDB's storage is none":  {map[string]string{nameLabel: "tidb-cluster", componentLabel: "tikv"}, nil, ""},
+		"the name valkey":         {named("valkey"), nil, state.Valkey},
+		"GoldenDB by annotation":  {named("mysql"), engine("goldendb"), state.GoldenDB},
 		"a pooler is none":        {map[string]string{"cnpg.io/cluster": "x", "cnpg.io/podRole": "pooler"}, nil, ""},
 		"a router is none":        {map[string]string{"mysql.oracle.com/cluster": "x", "component": "mysqlrouter"}, nil, ""},
 		"a proxy is none":         {map[string]string{nameLabel: "percona-xtradb-cluster", componentLabel: "haproxy"}, nil, ""},
@@ -165,7 +170,7 @@ func TestAnUnclearPodIsReportedAndNotListed(t *testing.T) {
 		processes []fakeProcess
 		want      string
 	}{
-		"an unknown engine":             {podWith(named("postgresql"), map[string]string{engineAnnotation: "postgres"}, "db"), one, "must be one of postgresql, mysql, mariadb, redis"},
+		"an unknown engine":             {podWith(named("postgresql"), map[string]string{engineAnnotation: "postgres"}, "db"), one, "must be one of postgresql, opengauss, kingbase, tdsql-pg, mysql"},
 		"a container without an engine": {podWith(nil, map[string]string{containerAnnotation: "db"}, "db"), one, "add mooring.dev/engine"},
 		"a container that is not there": {podWith(nil, map[string]string{engineAnnotation: "postgresql", containerAnnotation: "x"}, "db"), one, `names container "x": the pod has db`},
 		"two containers":                {podWith(nil, engine, "a", "b"), two, "listen in containers a, b: name one"},

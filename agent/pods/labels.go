@@ -50,6 +50,11 @@ func podRules() []podRule {
 		// Oracle's operator. Its routers carry the cluster label too.
 		{state.MySQL, map[string]string{"mysql.oracle.com/cluster": "", "component": "mysqld"}},
 		{state.MySQL, map[string]string{"mysql.oracle.com/cluster": "", componentLabel: "database"}},
+		// TiDB's operator. Its storage and placement servers carry the name too.
+		{state.TiDB, map[string]string{nameLabel: "tidb-cluster", componentLabel: "tidb"}},
+		// Percona's operator for MongoDB. Its routers are another component.
+		{state.MongoDB, map[string]string{nameLabel: "percona-server-mongodb", componentLabel: "mongod"}},
+		{state.MongoDB, map[string]string{nameLabel: "percona-server-mongodb", componentLabel: "cfg"}},
 		// Redis operators.
 		{state.Redis, map[string]string{"app.kubernetes.io/part-of": "redis-failover", componentLabel: "redis"}},
 		{state.Redis, map[string]string{"redis_setup_type": "standalone"}},
@@ -69,6 +74,10 @@ func podRules() []podRule {
 		podRule{state.MariaDB, map[string]string{nameLabel: "mariadb-galera"}},
 		podRule{state.Redis, map[string]string{nameLabel: "redis"}},
 		podRule{state.Redis, map[string]string{nameLabel: "redis-cluster"}},
+		podRule{state.Valkey, map[string]string{nameLabel: "valkey"}},
+		podRule{state.Valkey, map[string]string{nameLabel: "valkey-cluster"}},
+		podRule{state.MongoDB, map[string]string{nameLabel: "mongodb"}},
+		podRule{state.FerretDB, map[string]string{nameLabel: "ferretdb"}},
 	)
 }
 

@@ -75,6 +75,14 @@ func TestEveryEngineIsKnownByItsExecutable(t *testing.T) {
 		"/usr/sbin/mariadbd":                            state.MariaDB,
 		"/usr/local/bin/redis-server":                   state.Redis,
 		"/usr/bin/redis-check-rdb":                      state.Redis,
+		"/usr/bin/valkey-server":                        state.Valkey,
+		"/usr/bin/valkey-check-rdb":                     state.Valkey,
+		"/usr/bin/mongod":                               state.MongoDB,
+		"/usr/local/bin/ferretdb":                       state.FerretDB,
+		"/tidb-server":                                  state.TiDB,
+		"/home/admin/oceanbase/bin/observer":            state.OceanBase,
+		"/opt/opengauss/bin/gaussdb":                    state.OpenGauss,
+		"/opt/Kingbase/ES/V8/Server/bin/kingbase":       state.KingbaseES,
 	}
 	for exe, engine := range tests {
 		t.Run(exe, func(t *testing.T) {
@@ -89,6 +97,8 @@ func TestWhatIsNoServerIsNotListed(t *testing.T) {
 	sentinel := postgres(100, 1, unit, 26379)
 	sentinel.exe = "/usr/bin/redis-server"
 	sentinel.args = []string{"/usr/bin/redis-sentinel *:26379 [sentinel]"}
+	ofValkey := sentinel
+	ofValkey.exe, ofValkey.args = "/usr/bin/valkey-check-rdb", []string{"valkey-sentinel *:26379"}
 	asOption := sentinel
 	asOption.args = []string{"redis-server", "/etc/sentinel.conf", "--sentinel"}
 	tests := map[string]struct {
@@ -100,6 +110,7 @@ func TestWhatIsNoServerIsNotListed(t *testing.T) {
 		"a program that only looks like a server":   {fakeProcess{pid: 100, parent: 1, group: unit, exe: "/usr/bin/postgres_exporter", tcp: map[uint64]uint16{8: 9187}}, 1},
 		"a sentinel that set its title":             {sentinel, 1},
 		"a sentinel started with an option":         {asOption, 1},
+		"a sentinel of Valkey":                      {ofValkey, 1},
 		"a kernel thread that owns a kernel socket": {fakeProcess{pid: 100, group: "/", tcp: map[uint64]uint16{8: 2049}}, 0},
 	}
 	for name, tt := range tests {

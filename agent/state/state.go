@@ -8,17 +8,6 @@ import (
 	"time"
 )
 
-// Engine names a database engine by its OpenTelemetry db.system.name.
-type Engine string
-
-// The engines this release knows.
-const (
-	PostgreSQL Engine = "postgresql"
-	MySQL      Engine = "mysql"
-	MariaDB    Engine = "mariadb"
-	Redis      Engine = "redis"
-)
-
 // Cgroup says where an instance's processes are accounted.
 type Cgroup struct {
 	// Version is 1 or 2: the hierarchy that holds the cpu and memory

@@ -5,8 +5,10 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// Engine is a database engine, by the name the agent uses for it.
-// +kubebuilder:validation:Enum=postgresql;mysql;mariadb;redis
+// Engine is a database engine, by the name the agent uses for it. Those of one
+// executable, such as mysql, percona, goldendb and tdsql, are told apart by this
+// declaration alone.
+// +kubebuilder:validation:Enum=postgresql;opengauss;kingbase;tdsql-pg;mysql;mariadb;percona;tidb;oceanbase;goldendb;tdsql;redis;valkey;mongodb;ferretdb
 type Engine string
 
 // NUMAPolicy says where an instance's CPUs and memory are to be.
