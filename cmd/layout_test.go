@@ -39,6 +39,7 @@ var arrows = map[string][]string{
 	"bpf":                     {"agent/change", "agent/osthread"},
 	"bpf/kerneltest":          {"bpf/kerneltest/dbserver"},
 	"bpf/kerneltest/dbserver": {},
+	"bpf/kerneltest/wire":     {},
 	"chaos":                   {"agent/change", "agent/state"},
 	"controller":              {"agent/agentpb", "chaos", "controller/fleet", "controller/v1alpha1"},
 	"controller/fleet":        {"agent/agentpb"},
