@@ -109,3 +109,41 @@ func LegacyReply(flags uint32, d D) []byte {
 }
 
 func le32(v uint32) []byte { return binary.LittleEndian.AppendUint32(nil, v) }
+
+// Mongo are the scenarios of the MongoDB protocol, as mongod reads it: the header
+// first.
+func Mongo() []Scenario {
+	const needs = "the MongoDB protocol"
+	done := D{{"ok", 1.0}}
+	asked := func(m []byte) Step { return Client(m[:16], m[16:]) }
+	find := asked(Msg(0, D{{"find", "things"}, {"filter", D{}}, {"$db", "shop"}}))
+	login := func(done bool) D {
+		return D{{"conversationId", int32(1)}, {"done", done}, {"payload", []byte("x")}, {"ok", 1.0}}
+	}
+	list := []Scenario{
+		{Name: "commands", Steps: []Step{find, Server(Msg(0, D{{"cursor", D{}}, {"ok", 1.0}})),
+			asked(Msg(0, D{{"insert", "things"}})), Server(Msg(0, D{{"n", int32(2)}, {"ok", 1.0}})), asked(Msg(0, D{{"ping", int32(1)}})), Server(Msg(0, done))},
+			Want: map[string]uint64{"read": 1, "insert": 1, "ping": 1}, Detail: Detail{Rows: 2}},
+		{Name: "an error", Steps: []Step{asked(Msg(0, D{{"drop", "nothing"}})), Server(Msg(0, D{{"ok", 0.0}, {"errmsg", "no"}, {"code", int32(26)}}))},
+			Want: map[string]uint64{"ddl!": 1}, Detail: Detail{Codes: []string{"26"}}},
+		{Name: "compressed", Steps: []Step{asked(MongoMessage(MongoCompressed, make([]byte, 40))), Server(MongoMessage(MongoCompressed, make([]byte, 40)))},
+			Want: map[string]uint64{"other": 1}},
+		{Name: "unanswered, then asked", Steps: []Step{asked(Msg(MongoMoreToCome, D{{"insert", "things"}})), find, Server(Msg(0, done))},
+			Want: map[string]uint64{"read": 1}},
+		{Name: "an exhaust cursor", Steps: []Step{asked(Msg(MongoExhaustAllowed, D{{"getMore", int64(1)}})), Server(Msg(MongoMoreToCome, done)), Server(Msg(0, done)), find, Server(Msg(0, done))},
+			Want: map[string]uint64{"read": 1}},
+		{Name: "a hello that waits", Steps: []Step{asked(Msg(MongoExhaustAllowed, D{{"hello", int32(1)}, {"topologyVersion", D{}}, {"maxAwaitTimeMS", int64(10000)}})),
+			Server(Msg(MongoMoreToCome, done)), Server(Msg(MongoMoreToCome, done))}, Want: map[string]uint64{}},
+		{Name: "a login", Steps: []Step{asked(LegacyQuery("admin.$cmd", D{{"isMaster", int32(1)}})), Server(LegacyReply(0, done)),
+			asked(Msg(0, D{{"saslStart", int32(1)}})), Server(Msg(0, login(false))), asked(Msg(0, D{{"saslContinue", int32(1)}})), Server(Msg(0, login(true))), find, Server(Msg(0, done))},
+			Want: map[string]uint64{"ping": 1, "auth": 1, "read": 1}},
+		{Name: "FerretDB: read ahead", Calls: ReadWrite, Steps: []Step{Client(Msg(0, D{{"aggregate", "things"}})), Server(Msg(0, done))}, Want: map[string]uint64{"read": 1}},
+	}
+	for i := range list {
+		list[i].Needs = needs
+		if list[i].Calls == RecvSend {
+			list[i].Calls = Messages
+		}
+	}
+	return list
+}
