@@ -140,6 +140,8 @@ func protocolOf(e state.Engine) bpf.Protocol {
 		return bpf.ProtocolMySQL
 	case state.WireRedis:
 		return bpf.ProtocolRedis
+	case state.WireMongoDB:
+		return bpf.ProtocolMongo
 	}
 	return 0
 }

@@ -15,6 +15,8 @@ static __always_inline int query_read(void *dst, __u32 size, __u64 at)
 	return bpf_probe_read_user(dst, size, (const void *)at) == 0;
 }
 
+#define NULL ((void *)0)
+
 #include "mongo_probe_test.h"
 #include "query_mongo.h"
 
@@ -53,7 +55,7 @@ int on_request(__u64 *ctx)
 	if (c->phase == PHASE_REPLY)
 		c->phase = c->flags & CONN_OPEN ? PHASE_REQUEST : PHASE_IDLE;
 	if (begin(c))
-		mongo_read(c, 0, ctx[0], ctx[1]);
+		mongo_read(NULL, c, 0, ctx[0], ctx[1]);
 	return c->phase;
 }
 

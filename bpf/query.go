@@ -40,6 +40,10 @@ const (
 	ProtocolMongo
 )
 
+// reads tells whether servers of a protocol may use read and write on sockets,
+// which the tracepoint of system calls otherwise leaves to files.
+func (p Protocol) reads() bool { return p == ProtocolRedis || p == ProtocolMongo }
+
 // Watched is one server whose statements are timed.
 type Watched struct {
 	// ID names the server; it is unique in a list.

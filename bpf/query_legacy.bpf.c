@@ -21,8 +21,6 @@
 
 #define QUERY_LEGACY
 
-#include "kernel_syscall.h"
-
 /*
  * bpf_probe_read_user exists since 5.5. bpf_probe_read still reads user memory
  * where user and kernel addresses cannot overlap, as on x86 and arm64
@@ -38,6 +36,7 @@ static __always_inline long query_read_string(void *dst, __u32 size, __u64 at)
 	return bpf_probe_read_str(dst, size, (const void *)at);
 }
 
+#include "kernel_syscall.h"
 #include "query_flow.h"
 
 char query_license[] SEC("license") = "Dual BSD/GPL";
@@ -57,7 +56,6 @@ enum call_kind {
 	CALL_BIND,
 	CALL_READ,
 	CALL_WRITE,
-	CALL_WRITEV,
 };
 
 /*
@@ -79,8 +77,10 @@ static __always_inline enum call_kind call_kind(__u64 number)
 {
 	switch (number) {
 	case NR_RECVFROM:
+	case NR_RECVMSG:
 		return CALL_RECEIVE;
 	case NR_SENDTO:
+	case NR_SENDMSG:
 		return CALL_SEND;
 	case NR_ACCEPT:
 	case NR_ACCEPT4:
@@ -90,11 +90,11 @@ static __always_inline enum call_kind call_kind(__u64 number)
 	case NR_BIND:
 		return CALL_BIND;
 	case NR_READ:
+	case NR_READV:
 		return CALL_READ;
 	case NR_WRITE:
-		return CALL_WRITE;
 	case NR_WRITEV:
-		return CALL_WRITEV;
+		return CALL_WRITE;
 	}
 	return CALL_OTHER;
 }
@@ -134,8 +134,16 @@ static __always_inline void go_on(void *ctx, struct connection *c, __u64 key, __
 		bpf_tail_call(ctx, &steps, QUERY_POSTGRES);
 	else if (c->protocol == QUERY_MYSQL)
 		bpf_tail_call(ctx, &steps, QUERY_MYSQL);
+	else if (c->protocol == QUERY_MONGO)
+		bpf_tail_call(ctx, &steps, QUERY_MONGO);
 	else
 		bpf_tail_call(ctx, &steps, QUERY_REDIS);
+}
+
+/* reads tells whether a server may use read and write on its sockets. */
+static __always_inline int reads(const struct server *server)
+{
+	return server->protocol == QUERY_REDIS || server->protocol == QUERY_MONGO;
 }
 
 /*
@@ -154,7 +162,7 @@ static __always_inline void exit_receive(void *ctx, const struct server *server,
 	/* Keeps the compiler from asking for the slot once more in place of c. */
 	asm volatile("" : "+r"(c));
 	/* read is for files too: only what is known to be accepted is followed. */
-	if (server->protocol == QUERY_REDIS && !(c && (c->flags & CONN_SERVER)))
+	if (reads(server) && !(c && (c->flags & CONN_SERVER)))
 		return;
 	if (n <= 0) {
 		if (c && ends_before(c, 0, 0))
@@ -230,16 +238,20 @@ int on_syscall(__u64 *ctx)
 	if (!set || (kind >= CALL_READ && !(set->follow & FOLLOW_READS)))
 		return 0;
 	server = server_by(set);
-	if (!server || (kind >= CALL_READ && server->protocol != QUERY_REDIS))
+	if (!server || (kind >= CALL_READ && !reads(server)))
 		return 0;
 	if (!syscall_arguments(&args, ctx[0]))
 		return 0;
 	switch (kind) {
 	case CALL_RECEIVE:
+		if (syscall_number(ctx[0]) == NR_RECVMSG)
+			args.fourth = args.third; /* its flags */
 		if (args.fourth & MSG_PEEK)
 			return 0;
 		/* fallthrough */
 	case CALL_READ:
+		if (!first_piece(syscall_number(ctx[0]), &args.second, &args.third))
+			return 0;
 		exit_receive(ctx, server, &args, ctx[1]);
 		return 0;
 	case CALL_ACCEPT:
@@ -274,7 +286,7 @@ SEC("raw_tp/sys_exit")
 int on_reply(__u64 *ctx)
 {
 	struct arguments args = {};
-	__u64 key, piece[2] = {}; /* the first struct iovec */
+	__u64 key;
 	struct connection *c;
 
 	if (!syscall_arguments(&args, ctx[0]))
@@ -283,13 +295,10 @@ int on_reply(__u64 *ctx)
 	c = bpf_map_lookup_elem(&connections, &key);
 	if (!c)
 		return 0;
-	piece[0] = args.second;
-	piece[1] = args.third;
-	if (call_kind(syscall_number(ctx[0])) == CALL_WRITEV &&
-	    (!args.third || !query_read(piece, sizeof(piece), args.second)))
+	if (!first_piece(syscall_number(ctx[0]), &args.second, &args.third))
 		return 0;
 	c->seen += ctx[1];
-	if (sent(c, key, piece[0], piece[1], ctx[1]))
+	if (sent(c, key, args.second, args.third, ctx[1]))
 		bpf_tail_call(ctx, &steps, STEP_FINISH);
 	return 0;
 }
@@ -308,7 +317,8 @@ int on_finish(__u64 *ctx)
 	finish(ctx, c, key);
 	if ((kind != CALL_RECEIVE && kind != CALL_READ) || (__s64)ctx[1] <= 0)
 		return 0;
-	if (syscall_arguments(&args, ctx[0]))
+	if (syscall_arguments(&args, ctx[0]) &&
+	    first_piece(syscall_number(ctx[0]), &args.second, &args.third))
 		go_on(ctx, c, key, args.second, ctx[1]);
 	return 0;
 }
@@ -341,6 +351,17 @@ int on_mysql(__u64 *ctx)
 
 	if (c)
 		mysql_read(ctx, c, key, c->buffer, c->extent);
+	return 0;
+}
+
+SEC("raw_tp/sys_exit")
+int on_mongo(__u64 *ctx)
+{
+	__u64 key = 0;
+	struct connection *c = this_connection(ctx, &key);
+
+	if (c)
+		mongo_read(ctx, c, key, c->buffer, c->extent);
 	return 0;
 }
 

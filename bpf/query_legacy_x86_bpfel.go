@@ -37,6 +37,7 @@ const (
 	queryLegacyProgOnExit      = "on_exit"
 	queryLegacyProgOnFinish    = "on_finish"
 	queryLegacyProgOnFork      = "on_fork"
+	queryLegacyProgOnMongo     = "on_mongo"
 	queryLegacyProgOnMysql     = "on_mysql"
 	queryLegacyProgOnPostgres  = "on_postgres"
 	queryLegacyProgOnRedis     = "on_redis"
@@ -89,6 +90,7 @@ type queryLegacyProgramSpecs struct {
 	OnExit     *ebpf.ProgramSpec `ebpf:"on_exit"`
 	OnFinish   *ebpf.ProgramSpec `ebpf:"on_finish"`
 	OnFork     *ebpf.ProgramSpec `ebpf:"on_fork"`
+	OnMongo    *ebpf.ProgramSpec `ebpf:"on_mongo"`
 	OnMysql    *ebpf.ProgramSpec `ebpf:"on_mysql"`
 	OnPostgres *ebpf.ProgramSpec `ebpf:"on_postgres"`
 	OnRedis    *ebpf.ProgramSpec `ebpf:"on_redis"`
@@ -202,6 +204,7 @@ type queryLegacyPrograms struct {
 	OnExit     *ebpf.Program `ebpf:"on_exit"`
 	OnFinish   *ebpf.Program `ebpf:"on_finish"`
 	OnFork     *ebpf.Program `ebpf:"on_fork"`
+	OnMongo    *ebpf.Program `ebpf:"on_mongo"`
 	OnMysql    *ebpf.Program `ebpf:"on_mysql"`
 	OnPostgres *ebpf.Program `ebpf:"on_postgres"`
 	OnRedis    *ebpf.Program `ebpf:"on_redis"`
@@ -214,6 +217,7 @@ func (p *queryLegacyPrograms) Close() error {
 		p.OnExit,
 		p.OnFinish,
 		p.OnFork,
+		p.OnMongo,
 		p.OnMysql,
 		p.OnPostgres,
 		p.OnRedis,

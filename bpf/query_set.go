@@ -155,7 +155,7 @@ func (s *Statements) apply(previous map[string]*served, fresh map[string]bool) e
 		} else {
 			settings.Follow |= followPIDs
 		}
-		if server.Protocol == ProtocolRedis {
+		if server.Protocol.reads() {
 			settings.Follow |= followReads
 		}
 	}
@@ -315,7 +315,7 @@ func (s *Statements) markSocket(server *served, d descriptor, serverSide bool) e
 		value.Flags = connServer
 		var old queryCoreConnection
 		if err := m.Lookup(&key, &old); err == nil && old.Slot == server.slot &&
-			old.Flags&connIgnored == 0 && (old.Flags&connServer != 0 || server.Protocol != ProtocolRedis) {
+			old.Flags&connIgnored == 0 && (old.Flags&connServer != 0 || !server.Protocol.reads()) {
 			return nil
 		}
 	}

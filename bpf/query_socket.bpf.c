@@ -19,7 +19,6 @@
 #include <bpf/bpf_tracing.h>
 
 #include "kernel_net.h"
-#include "kernel_syscall.h"
 
 static __always_inline int query_read(void *dst, __u32 size, __u64 at)
 {
@@ -31,6 +30,7 @@ static __always_inline long query_read_string(void *dst, __u32 size, __u64 at)
 	return bpf_probe_read_user_str(dst, size, (const void *)at);
 }
 
+#include "kernel_syscall.h"
 #include "query_received.h"
 
 /* BPF_PROG names every argument up to the last one that is read. */
@@ -74,25 +74,11 @@ static __always_inline int find_place(struct place *place)
 	struct task_struct *task = (void *)bpf_get_current_task_btf();
 	struct pt_regs *regs = (void *)bpf_task_pt_regs((void *)task);
 	__u64 at = regs_second(regs), size = regs_third(regs);
-	__u64 piece[2] = {}; /* the first struct iovec */
 
 	/* One load must not serve for registers and stack: the verifier refuses it. */
 	asm volatile("" : "+r"(at), "+r"(size));
-	switch (regs_number(regs)) {
-	case NR_RECVFROM:
-	case NR_READ:
-	case NR_SENDTO:
-	case NR_WRITE:
-		break;
-	case NR_WRITEV:
-		if (!query_read(piece, sizeof(piece), at))
-			return 0;
-		at = piece[0];
-		size = piece[1];
-		break;
-	default:
+	if (!first_piece(regs_number(regs), &at, &size))
 		return 0;
-	}
 	place->at = at;
 	place->size = size;
 	place->key = (__u64)task->tgid << 32 | (__u32)regs_first(regs);

@@ -36,6 +36,7 @@ func stepPrograms() map[uint32]string {
 		uint32(ProtocolPostgres): "on_postgres",
 		uint32(ProtocolMySQL):    "on_mysql",
 		uint32(ProtocolRedis):    "on_redis",
+		uint32(ProtocolMongo):    "on_mongo",
 		stepReply:                "on_reply",
 		stepFinish:               "on_finish",
 	}

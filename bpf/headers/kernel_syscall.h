@@ -27,11 +27,14 @@ static __always_inline int kernel_read(void *dst, __u32 size, __u64 at)
 /* arch/x86/entry/syscalls/syscall_64.tbl */
 #define NR_READ 0
 #define NR_WRITE 1
+#define NR_READV 19
 #define NR_WRITEV 20
 #define NR_CONNECT 42
 #define NR_ACCEPT 43
 #define NR_SENDTO 44
 #define NR_RECVFROM 45
+#define NR_SENDMSG 46
+#define NR_RECVMSG 47
 #define NR_BIND 49
 #define NR_ACCEPT4 288
 
@@ -97,12 +100,15 @@ static __always_inline int syscall_arguments(struct arguments *args, __u64 regs)
 /* include/uapi/asm-generic/unistd.h */
 #define NR_READ 63
 #define NR_WRITE 64
+#define NR_READV 65
 #define NR_WRITEV 66
 #define NR_BIND 200
 #define NR_ACCEPT 202
 #define NR_CONNECT 203
 #define NR_SENDTO 206
 #define NR_RECVFROM 207
+#define NR_SENDMSG 211
+#define NR_RECVMSG 212
 #define NR_ACCEPT4 242
 
 #define SECOND_AT 8 /* of x1 in struct pt_regs */
@@ -166,5 +172,42 @@ static __always_inline int syscall_arguments(struct arguments *args, __u64 regs)
 #else
 #error "no registers for this architecture"
 #endif
+
+/* include/linux/socket.h, struct user_msghdr: where the vector stands. */
+#define MSGHDR_VECTOR 16
+
+/*
+ * first_piece finds the bytes that a call has or wants, those of them that stand in
+ * one piece: at *at there are *size of them, given the call's second and third
+ * argument. It returns 0 for a call that is none of sockets.
+ */
+static __always_inline int first_piece(__u64 number, __u64 *at, __u64 *size)
+{
+	__u64 piece[2] = {}; /* a struct iovec */
+
+	switch (number) {
+	case NR_RECVFROM:
+	case NR_READ:
+	case NR_SENDTO:
+	case NR_WRITE:
+		return 1;
+	case NR_RECVMSG:
+	case NR_SENDMSG:
+		if (!query_read(piece, sizeof(piece[0]), *at + MSGHDR_VECTOR))
+			return 0;
+		*at = piece[0];
+		break;
+	case NR_READV:
+	case NR_WRITEV:
+		break;
+	default:
+		return 0;
+	}
+	if (!query_read(piece, sizeof(piece), *at))
+		return 0;
+	*at = piece[0];
+	*size = piece[1];
+	return 1;
+}
 
 #endif

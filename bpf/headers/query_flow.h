@@ -15,6 +15,7 @@
 #ifndef MOORING_QUERY_FLOW_H
 #define MOORING_QUERY_FLOW_H
 
+#include "query_mongo.h"
 #include "query_mysql.h"
 #include "query_postgres.h"
 #include "query_redis.h"
@@ -306,6 +307,9 @@ static __always_inline int sent(struct connection *c, __u64 key, __u64 at, __u64
 		 */
 		redis_reply(c, at, extent);
 		return 1;
+	case QUERY_MONGO:
+		mongo_reply(c, at, extent, first);
+		return 0;
 	}
 	return 0;
 }

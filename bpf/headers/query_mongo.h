@@ -47,8 +47,6 @@ enum mongo_opcode {
 #define MONGO_ANSWERED 5
 #endif
 
-#define W8(a, b, c, d, e, f, g, h) ((__u64)W4(e, f, g, h) << 32 | W4(a, b, c, d))
-
 enum bson_type {
 	BSON_DOUBLE = 0x01,
 	BSON_STRING = 0x02,
@@ -202,9 +200,9 @@ static __always_inline __u8 mongo_operation(__u64 word)
 static __always_inline int mongo_awaited(__u8 operation, __u64 name)
 {
 	if (operation == QUERY_PING)
-		return name == W8('t', 'o', 'p', 'o', 'l', 'o', 'g', 'y') ||
-		       name == W8('m', 'a', 'x', 'A', 'w', 'a', 'i', 't');
-	return operation == QUERY_FETCH && name == W8('m', 'a', 'x', 'T', 'i', 'm', 'e', 'M');
+		return name == EIGHT('t', 'o', 'p', 'o', 'l', 'o', 'g', 'y') ||
+		       name == EIGHT('m', 'a', 'x', 'A', 'w', 'a', 'i', 't');
+	return operation == QUERY_FETCH && name == EIGHT('m', 'a', 'x', 'T', 'i', 'm', 'e', 'M');
 }
 
 /*
@@ -248,18 +246,19 @@ static __always_inline void mongo_unanswered(struct connection *c, __u64 n)
 }
 
 /* mongo_body takes a body whose first n bytes stand at address at. */
-static __always_inline void mongo_body(struct connection *c, __u64 at, __u64 n)
+static __always_inline void mongo_body(void *ctx, struct connection *c, __u64 key, __u64 at,
+				       __u64 n)
 {
 	__u64 head[2] = {}, document = at + 5;
 
 	c->flags &= ~CONN_HEADER;
-	if (n < 8 || !query_read(head, n < 12 ? n : 12, at)) {
+	if (n < 8 || !query_read_most(head, 12, n, at)) {
 		count_loss(LOSS_UNREADABLE);
 		return;
 	}
 	if (c->flags & CONN_LEGACY_BODY) {
 		/* Flags, then the collection: "admin.$cmd" for all a server takes today. */
-		if (text_word(at + 4, at + n) == W8('a', 'd', 'm', 'i', 'n', '.', '$', 'c'))
+		if (text_word(at + 4, at + n) == EIGHT('a', 'd', 'm', 'i', 'n', '.', '$', 'c'))
 			c->operation = QUERY_PING;
 		return;
 	}
@@ -267,6 +266,8 @@ static __always_inline void mongo_body(struct connection *c, __u64 at, __u64 n)
 	if ((__u8)(head[0] >> 32) == 1)
 		document += 1 + ((head[0] >> 40) | (head[1] & 0xff) << 24);
 	mongo_command(c, document, at + n);
+	if (c->operation != QUERY_AUTH)
+		set_text(c, take_text(ctx, c, key, document, at + n, c->skip, 0));
 	if ((__u32)head[0] & MONGO_MORE_TO_COME)
 		mongo_unanswered(c, n);
 }
@@ -280,7 +281,7 @@ static __always_inline int mongo_begin(struct connection *c, __u64 *at, __u64 *n
 	__u8 head[24] = {};
 	__u32 size;
 
-	if (!query_read(head, *n < 20 ? *n : 20, *at)) {
+	if (!query_read_most(head, 20, *n, *at)) {
 		count_loss(LOSS_UNREADABLE);
 		return 0;
 	}
@@ -335,13 +336,12 @@ static __always_inline int mongo_begin(struct connection *c, __u64 *at, __u64 *n
 }
 
 /* mongo_read reads n received bytes of a request. */
-static __always_inline void mongo_read(struct connection *c, __u64 key, __u64 at, __u64 n)
+static __always_inline void mongo_read(void *ctx, struct connection *c, __u64 key, __u64 at, __u64 n)
 {
-	(void)key;
 	if (c->flags & CONN_REST)
 		mongo_unanswered(c, n);
 	else if ((c->flags & CONN_HEADER) || (mongo_begin(c, &at, &n) && n))
-		mongo_body(c, at, n);
+		mongo_body(ctx, c, key, at, n);
 }
 
 /* mongo_write_error takes the array writeErrors: {index, code, ...}, ... */
@@ -351,7 +351,7 @@ static __always_inline void mongo_write_error(struct connection *c, const struct
 	struct bson b = {.next = array->value + 4 + 3 + 4, .end = array->end};
 
 	c->error = 1;
-	if (bson_next(&b) && bson_next(&b) && b.name == W8('c', 'o', 'd', 'e', 0, 0, 0, 0))
+	if (bson_next(&b) && bson_next(&b) && b.name == EIGHT('c', 'o', 'd', 'e', 0, 0, 0, 0))
 		c->code = CODE_NUMBER | (__u32)b.number;
 }
 
@@ -359,19 +359,19 @@ static __always_inline void mongo_write_error(struct connection *c, const struct
 static __always_inline void mongo_answer(struct connection *c, const struct bson *b)
 {
 	switch (b->name) {
-	case W8('o', 'k', 0, 0, 0, 0, 0, 0): /* a double, a number or a truth: 0 is 0 */
+	case EIGHT('o', 'k', 0, 0, 0, 0, 0, 0): /* a double, a number or a truth: 0 is 0 */
 		if (!b->number)
 			c->error = 1;
 		break;
-	case W8('c', 'o', 'd', 'e', 0, 0, 0, 0):
+	case EIGHT('c', 'o', 'd', 'e', 0, 0, 0, 0):
 		if (c->error)
 			c->code = CODE_NUMBER | (__u32)b->number;
 		break;
-	case W8('n', 0, 0, 0, 0, 0, 0, 0):
+	case EIGHT('n', 0, 0, 0, 0, 0, 0, 0):
 		if (c->operation != QUERY_READ)
 			c->rows = (__u32)b->number;
 		break;
-	case W8('d', 'o', 'n', 'e', 0, 0, 0, 0): /* of a login: whether it is over */
+	case EIGHT('d', 'o', 'n', 'e', 0, 0, 0, 0): /* of a login: whether it is over */
 		if (c->operation == QUERY_AUTH && !b->number)
 			c->flags |= CONN_OPEN;
 		break;
@@ -411,7 +411,7 @@ static __always_inline void mongo_reply(struct connection *c, __u64 at, __u64 n,
 	for (int i = 0; i < MONGO_ANSWERED; i++) {
 		if (!bson_next(&b))
 			return;
-		if (b.name == W8('w', 'r', 'i', 't', 'e', 'E', 'r', 'r')) {
+		if (b.name == EIGHT('w', 'r', 'i', 't', 'e', 'E', 'r', 'r')) {
 			mongo_write_error(c, &b);
 			return;
 		}

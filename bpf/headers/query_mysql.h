@@ -415,6 +415,11 @@ static __always_inline void mysql_reply(struct connection *c, __u64 key, __u64 a
 			mysql_refused(c, head + 4);
 		return;
 	}
+	/* MariaDB tells of its progress in an error with a number that is none. */
+	if (head[4] == 0xff && head[5] == 0xff && head[6] == 0xff) {
+		c->phase = PHASE_REQUEST;
+		return;
+	}
 	c->flags &= ~CONN_OPEN;
 	if (head[4] == 0xfb) /* LOAD DATA LOCAL: the client sends the file */
 		c->flags |= CONN_OPEN;

@@ -66,6 +66,7 @@ static __always_inline void pg_begin(void *ctx, struct connection *c, __u64 key,
 	case 'S':
 	case 'F':
 	case 'H':
+	case 'U':
 		if (head[1] < 0x40) /* no message has a gigabyte */
 			c->phase = PHASE_REQUEST;
 		return;
@@ -174,6 +175,21 @@ static __always_inline void pg_text(void *ctx, struct connection *c, __u64 key, 
 }
 
 /*
+ * pg_batch takes a message U of openGauss: the number of sets of parameters, then
+ * as in a Bind, and each set is executed.
+ */
+static __always_inline void pg_batch(struct connection *c, __u64 key, __u64 at)
+{
+	__u8 head[8] = {};
+
+	if (!query_read(head, sizeof(head), at + 4))
+		return;
+	c->statements += big_endian(head + 1) & 0xffff;
+	pg_bind(c, key, at + 4, head);
+	c->flags |= CONN_EXECUTED;
+}
+
+/*
  * pg_message reads one message of a request at address at, of which left bytes
  * have been received. It returns how many of them it took, 0 if no more can be
  * read.
@@ -202,6 +218,9 @@ static __always_inline __u64 pg_message(void *ctx, struct connection *c, __u64 k
 		break;
 	case 'E':
 		c->flags |= CONN_EXECUTED;
+		break;
+	case 'U':
+		pg_batch(c, key, at);
 		break;
 	case 'F':
 		c->operation = QUERY_CALL;

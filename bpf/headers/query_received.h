@@ -47,6 +47,15 @@ __noinline int read_redis(__u64 key, __u64 at, __u64 n)
 	return 0;
 }
 
+__noinline int read_mongo(__u64 key, __u64 at, __u64 n)
+{
+	struct connection *c = bpf_map_lookup_elem(&connections, &key);
+
+	if (c)
+		mongo_read(NULL, c, key, at, n);
+	return 0;
+}
+
 __noinline int read_reply(__u64 key, __u64 at, __u64 extent, __u64 n)
 {
 	struct connection *c = bpf_map_lookup_elem(&connections, &key);
@@ -117,6 +126,9 @@ static __always_inline void read_received(struct connection *c, __u64 key, __u64
 	case QUERY_REDIS:
 		read_redis(number, at, n);
 		break;
+	case QUERY_MONGO:
+		read_mongo(number, at, n);
+		break;
 	}
 }
 
@@ -178,6 +190,9 @@ static __always_inline void closed(struct connection *c, __u64 key)
 {
 	if ((c->flags & (CONN_IGNORED | CONN_STREAM)) == CONN_IGNORED)
 		return;
+	/* Over TLS the last that is sent is a farewell, which answers nothing. */
+	if (c->operation == QUERY_TLS)
+		c->phase = PHASE_IDLE;
 	if (ends_before(c, 0, 0))
 		finish_now(as_number(key));
 	else if (c->phase != PHASE_IDLE)

@@ -119,6 +119,16 @@ static __always_inline int redis_stream(__u64 word)
 	       head == W4('p', 's', 'y', 'n') || head == W4('s', 'y', 'n', 'c');
 }
 
+/* redis_waits tells the commands that are answered late on purpose: BLPOP and its like. */
+static __always_inline int redis_waits(__u64 word)
+{
+	__u32 head = word;
+
+	return head == W4('b', 'l', 'p', 'o') || head == W4('b', 'r', 'p', 'o') ||
+	       head == W4('b', 'l', 'm', 'o') || head == W4('b', 'l', 'm', 'p') ||
+	       head == W4('b', 'z', 'p', 'o') || head == W4('b', 'z', 'm', 'p');
+}
+
 /* redis_begin looks at what the first n bytes of a request are. */
 static __always_inline void redis_begin(void *ctx, struct connection *c, __u64 key, __u64 at,
 					__u64 n)
@@ -157,6 +167,8 @@ static __always_inline void redis_begin(void *ctx, struct connection *c, __u64 k
 		c->flags |= CONN_IGNORED | CONN_STREAM;
 		return;
 	}
+	if (redis_waits(word))
+		return; /* not timed */
 	c->operation = redis_operation(word);
 	c->phase = PHASE_REQUEST;
 	c->statements = 1;
@@ -165,16 +177,25 @@ static __always_inline void redis_begin(void *ctx, struct connection *c, __u64 k
 		set_text(c, take_text(ctx, c, key, at, at + n, n, 0));
 }
 
-/* redis_reply looks at how a reply begins: an error is "-" and a word of capitals. */
+/*
+ * redis_reply looks at how a reply begins. An error is "-" and a word of capitals,
+ * in RESP3 also "!21\r\n" and that word.
+ */
 static __always_inline void redis_reply(struct connection *c, __u64 at, __u64 n)
 {
 	__u8 head[16] = {};
 	__u64 word, marks;
 
-	if (n < 2 || !query_read_most(head, 16, n, at) || head[0] != '-')
+	if (n < 2 || !query_read_most(head, 16, n, at) || (head[0] != '-' && head[0] != '!'))
 		return;
 	c->error = 1;
 	word = *(__u64 *)(head + 8) << 56 | *(__u64 *)head >> 8;
+	if (head[0] == '!') {
+		marks = bytes_equal(word, '\n');
+		if (!marks)
+			return;
+		word = text_word(at + 1 + first_byte(marks) + 1, at + n);
+	}
 	/* All from the first byte on that is not a letter goes. */
 	marks = bytes_above(word, 'Z') | (~bytes_above(word, '@') & HIGH_BITS);
 	if (marks)
