@@ -19,6 +19,7 @@ import (
 	"github.com/mooring-dev/mooring/agent/journal"
 	"github.com/mooring-dev/mooring/agent/pods"
 	"github.com/mooring-dev/mooring/agent/state"
+	"github.com/mooring-dev/mooring/agent/trend"
 	"github.com/mooring-dev/mooring/bpf"
 	"github.com/mooring-dev/mooring/numa"
 )
@@ -79,6 +80,8 @@ type Agent struct {
 	// recoverErr is what New could not undo at first, for Uninstall.
 	recoverErr error
 	collector  collector
+	// trends are the instances' last hours.
+	trends *trend.Book
 }
 
 // New opens what the agent needs and undoes what an earlier agent on this node
@@ -115,6 +118,7 @@ func New(cfg Config, log *slog.Logger) (*Agent, error) {
 		io:        &ioHandler{},
 		damage:    j.Damage(),
 		probe:     state.Probe{Mode: "off", Detail: "not started"},
+		trends:    trend.NewBook(),
 	}
 	a.holder.held = map[string]*held{}
 	a.holder.place = func(ctx context.Context, in *state.InstanceStatus, node *int) (*Outcome, error) {

@@ -68,8 +68,9 @@ func (a *Agent) tick(ctx context.Context) {
 	c.timed("statements", func() error { return a.readStatements(next) })
 	c.timed("faults", func() error { return a.readFaults(next) })
 	a.readKubernetes(next)
-	next.Collectors = c.runs
 	next.Time = time.Now()
+	c.timed("trend", func() error { a.trends.Add(next); return nil })
+	next.Collectors = c.runs
 	a.snapshot.Store(next)
 	a.ticked.Wake()
 }

@@ -146,6 +146,9 @@ func (s *Server) applyFault(ctx context.Context, r *agentpb.ApplyRequest, d *age
 	return &agentpb.ApplyReply{Instance: f.Instance, Changes: changes, Fault: faultToPB(*f)}, nil
 }
 
+// stillProbing is the answer before the first snapshot.
+const stillProbing = "the agent is still probing the node; try again in a few seconds"
+
 // Status implements agentpb.AgentServer.
 func (s *Server) Status(context.Context, *agentpb.StatusRequest) (*agentpb.StatusReply, error) {
 	return s.status()
@@ -154,7 +157,7 @@ func (s *Server) Status(context.Context, *agentpb.StatusRequest) (*agentpb.Statu
 func (s *Server) status() (*agentpb.StatusReply, error) {
 	snap := s.agent.Snapshot()
 	if snap == nil {
-		return nil, status.Error(codes.FailedPrecondition, "the agent is still probing the node; try again in a few seconds")
+		return nil, status.Error(codes.FailedPrecondition, stillProbing)
 	}
 	return snapshotToPB(snap), nil
 }

@@ -25,7 +25,9 @@ const module = "github.com/mooring-dev/mooring"
 // arrows says which packages of ours each package may import outside its
 // tests. A package that is not here fails the test: add it on purpose.
 var arrows = map[string][]string{
-	"agent":                   {"agent/agentpb", "agent/cgroup", "agent/change", "agent/journal", "agent/keeper", "agent/pages", "agent/pods", "agent/state", "bpf", "chaos", "numa"},
+	"agent":                   {"agent/agentpb", "agent/cgroup", "agent/change", "agent/journal", "agent/keeper", "agent/pages", "agent/pods", "agent/state", "bpf", "chaos", "numa", "agent/explain", "agent/trend"},
+	"agent/explain":           {"agent/state", "agent/trend"},
+	"agent/trend":             {"agent/state"},
 	"agent/agentpb":           {},
 	"agent/cgroup":            {"agent/change"},
 	"agent/change":            {},
@@ -49,7 +51,8 @@ var arrows = map[string][]string{
 	"cmd":                     {},
 	"cmd/mooring-controller":  {"cmd/internal/calm", "controller"},
 	"cmd/mooring-agent":       {"agent", "agent/keeper", "cmd/internal/calm", "exporter"},
-	"cmd/mooringctl":          {"agent/agentpb", "chaos", "cmd/mooringctl/certs", "cmd/mooringctl/kube"},
+	"cmd/mooringctl":          {"agent/agentpb", "agent/explain", "agent/trend", "chaos", "cmd/mooringctl/certs", "cmd/mooringctl/kube", "cmd/mooringctl/screen"},
+	"cmd/mooringctl/screen":   {"agent/agentpb", "agent/explain", "agent/trend"},
 	"cmd/mooringctl/certs":    {},
 	"cmd/mooringctl/kube":     {"chaos", "controller/v1alpha1"},
 	"deploy":                  {},
@@ -80,6 +83,8 @@ var owners = map[string][]string{
 	"google.golang.org/grpc":                 {"agent", "agent/agentpb", "cmd/mooringctl", "cmd/demo", "controller", "controller/fleet"},
 	"github.com/stretchr/testify":            {"", "bpf/kerneltest"},
 	"pgregory.net/rapid":                     {""},
+	"golang.org/x/term":                      {"cmd/mooringctl", "cmd/mooringctl/screen"},
+	"golang.org/x/text":                      {"cmd/mooringctl/screen"},
 	"github.com/spf13/cobra":                 {"cmd/mooring-agent", "cmd/mooringctl", "cmd/mooringctl/kube", "cmd/mooring-controller"},
 }
 

@@ -137,7 +137,8 @@ func (c *client) root() *cobra.Command {
 	f.StringVar(&c.socket, "socket", "/run/mooring/agent.sock", "the agent's unix socket")
 	f.StringVarP(&c.format, "output", "o", "table", "output format: table or json")
 	f.DurationVar(&c.timeout, "timeout", 2*time.Minute, "how long to wait for the agent")
-	cmd.AddCommand(c.statusCommand(), c.instancesCommand(), c.pinCommand(), c.resizeCommand(), c.faultCommand(), c.doctorCommand())
+	cmd.AddCommand(c.statusCommand(), c.instancesCommand(), c.pinCommand(), c.resizeCommand(), c.faultCommand(), c.doctorCommand(),
+		c.topCommand(), c.explainCommand())
 	return cmd
 }
 
