@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mooring-dev/mooring/agent/active"
 	"github.com/mooring-dev/mooring/agent/agentpb"
 	"github.com/mooring-dev/mooring/agent/cgroup"
 	"github.com/mooring-dev/mooring/agent/change"
@@ -68,6 +69,12 @@ type Agent struct {
 	breaker *change.Executor
 	net     *netHandler
 	io      *ioHandler
+
+	// prober asks databases that may be asked; see active.go.
+	prober *active.Prober
+	// stopped are the instances whose probes were told of as stopped. Only the
+	// loop's goroutine uses it.
+	stopped map[string]bool
 
 	statements *bpf.Statements
 	probe      state.Probe

@@ -66,6 +66,7 @@ func (a *Agent) tick(ctx context.Context) {
 	c.timed("topology", func() error { return a.topology(next) })
 	c.timed("resources", func() error { return a.resources(next) })
 	c.timed("statements", func() error { return a.readStatements(next) })
+	c.timed("active", func() error { return a.readActive(next) })
 	c.timed("faults", func() error { return a.readFaults(next) })
 	a.readKubernetes(next)
 	next.Time = time.Now()
@@ -89,7 +90,7 @@ func (a *Agent) discover(ctx context.Context) error {
 	}
 	a.logChanges(c.found.Instances, found.Instances)
 	c.found, c.discovered = found, time.Now()
-	return a.watch(found.Instances)
+	return errors.Join(a.probeTargets(found.Instances), a.watch(found.Instances))
 }
 
 // logChanges says which instances came and went.

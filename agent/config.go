@@ -35,6 +35,9 @@ type Config struct {
 	Kubeconfig string
 	// Probe is "auto", "fentry", "tracepoint" or "off".
 	Probe string
+	// ProbeLogins is the file of the logins for active probes of instances outside
+	// Kubernetes; none are probed when empty. See active.File.
+	ProbeLogins string
 	// ProcRoot, SysRoot and CgroupRoot are where the kernel's file systems are.
 	ProcRoot, SysRoot, CgroupRoot string
 	// Tick is how often counters are read, Discover how often instances are
@@ -89,6 +92,9 @@ func (c Config) Validate() error {
 	}
 	if modes := []string{"auto", "fentry", "tracepoint", "off"}; !slices.Contains(modes, c.Probe) {
 		errs = append(errs, fmt.Errorf("--probe %q is none of %v", c.Probe, modes))
+	}
+	if c.ProbeLogins != "" && !filepath.IsAbs(c.ProbeLogins) {
+		errs = append(errs, fmt.Errorf("--probe-logins %q is not an absolute path", c.ProbeLogins))
 	}
 	if c.Tick < 100*time.Millisecond {
 		errs = append(errs, fmt.Errorf("--tick %v is shorter than 100ms", c.Tick))

@@ -74,6 +74,7 @@ func instanceToPB(s *state.InstanceStatus) *agentpb.Instance {
 	if share, ok := s.LocalShare(); ok {
 		r.LocalShare = &share
 	}
+	r.Active = activeToPB(s.Active)
 	for _, o := range s.Operations {
 		r.Operations = append(r.Operations, &agentpb.Operation{Name: o.Name, Error: o.Error, Count: o.Count, Sum: durationpb.New(o.Sum)})
 	}
@@ -121,6 +122,10 @@ func declaredOf(p *agentpb.Policy, version string) ([]state.Declared, error) {
 		}
 		if placements := []string{state.NUMANone, state.NUMASingleNode}; !slices.Contains(placements, d.NUMA) {
 			errs = append(errs, fmt.Errorf("pod %q: NUMA placement %q is unknown to agent %s, which knows %q", pod, d.NUMA, version, placements))
+		}
+		var err error
+		if d.Probe, err = probeSpecOf(in.GetProbe()); err != nil {
+			errs = append(errs, fmt.Errorf("pod %q: probe: %w", pod, err))
 		}
 		out = append(out, d)
 	}

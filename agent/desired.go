@@ -12,6 +12,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/mooring-dev/mooring/agent/active"
 	"github.com/mooring-dev/mooring/agent/pods"
 	"github.com/mooring-dev/mooring/agent/state"
 )
@@ -196,6 +197,10 @@ func checkDeclared(d state.Declared) error {
 		return fmt.Errorf("numa %q is neither %q nor %q", d.NUMA, state.NUMANone, state.NUMASingleNode)
 	case !slices.Contains([]string{"", "primary", "replica"}, d.Role):
 		return fmt.Errorf("role %q is neither primary nor replica, nor empty", d.Role)
+	case d.Probe != (state.ProbeSpec{}) && active.CheckSpec(d.Probe) != nil:
+		return fmt.Errorf("probe: %w", active.CheckSpec(d.Probe))
+	case d.Probe.Secret != "" && !isName(d.Probe.Secret):
+		return fmt.Errorf("secret name %q is not a DNS name", d.Probe.Secret)
 	case len(d.Cluster) > maxCluster || !utf8.ValidString(d.Cluster) || strings.ContainsFunc(d.Cluster, unicode.IsControl):
 		return fmt.Errorf("cluster %q is not a name of at most %d bytes", d.Cluster, maxCluster)
 	}

@@ -19,12 +19,14 @@ func (a *Agent) sources() error {
 	}
 	a.source = pods.NewStandalone(o)
 	if !a.cfg.Kubernetes {
+		a.setProber(nil)
 		return nil
 	}
 	client, err := pods.NewClient(a.cfg.Kubeconfig)
 	if err != nil {
 		return err
 	}
+	a.setProber(pods.NewSecrets(client.CoreV1()))
 	k := pods.NewKubernetes(client, a.cfg.NodeName, o)
 	api := pods.NewAPIServer(client.CoreV1().RESTClient())
 	a.source, a.pods, a.api = both{kubernetes: k, standalone: a.source}, k, api

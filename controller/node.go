@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -97,7 +98,27 @@ func declared(p *v1alpha1.DatabasePolicy, pod *corev1.Pod) *agentpb.Declared {
 		Container: p.Spec.Container, Engine: string(p.Spec.Engine),
 		Cluster: m.cluster, Role: string(m.role),
 		Policy: p.Namespace + "/" + p.Name, Numa: numaOf(p),
+		Probe: probeOf(p),
 	}
+}
+
+// probeOf is a policy's active probe in the agents' words; nil without one.
+func probeOf(p *v1alpha1.DatabasePolicy) *agentpb.ActiveProbeSpec {
+	in := p.Spec.Probe
+	if in == nil {
+		return nil
+	}
+	out := &agentpb.ActiveProbeSpec{
+		Secret: in.SecretRef.Name, Read: durationpb.New(in.Read.Period.Duration), Database: in.Database,
+		Write: "off", Tls: "disable",
+	}
+	if in.Write.Mode == v1alpha1.ProbeWriteReplicated {
+		out.Write, out.WritePeriod = "replicated", durationpb.New(in.Write.Period.Duration)
+	}
+	if in.TLS == v1alpha1.ProbeTLSVerifyCA {
+		out.Tls = "verify-ca"
+	}
+	return out
 }
 
 // numaOf is a policy's placement in the agents' words.
@@ -114,6 +135,9 @@ func digest(all []*agentpb.Declared) string {
 	e := json.NewEncoder(h)
 	for _, d := range all {
 		// Encoding strings to a hash cannot fail.
+		if p := d.GetProbe(); p != nil {
+			_ = e.Encode([]string{p.GetSecret(), p.GetRead().AsDuration().String(), p.GetWrite(), p.GetWritePeriod().AsDuration().String(), p.GetDatabase(), p.GetTls()})
+		}
 		_ = e.Encode([]string{d.GetNamespace(), d.GetPod(), d.GetPodUid(), d.GetContainer(), d.GetEngine(), d.GetCluster(), d.GetRole(), d.GetPolicy(), d.GetNuma()})
 	}
 	return hex.EncodeToString(h.Sum(nil)[:16])

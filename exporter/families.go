@@ -23,6 +23,7 @@ func families(classicBounds []time.Duration, protocol int) []family {
 		faults(),
 		capabilities(),
 		probe(),
+		active(),
 		sources(),
 		agent(protocol),
 	}

@@ -72,7 +72,7 @@ func TestLabelsAreBounded(t *testing.T) {
 		"numa_node": "the machine's", "policy": "the known policies",
 		"cpus": "one at a time for an instance", "mems": "one at a time for an instance",
 		"kind": "the known faults", "phase": "three values",
-		"name": "the known capabilities", "mode": "three values", "reason": "the list in package bpf",
+		"name": "the known capabilities", "mode": "three values", "probe": "three values", "reason": "the list in package bpf",
 		"cluster": "an instance on this node", "role": "three values", "digest": "one at a time", "writer": "two values",
 		"protocol": "one", "detail": "one for each capability, once at start",
 		"collector": "the agent's own", "version": "one", "family": "the table",

@@ -99,6 +99,8 @@ type Declared struct {
 	Policy string `json:"policy"`
 	// NUMA is where it is to be: NUMANone or NUMASingleNode.
 	NUMA string `json:"numa"`
+	// Probe is how it may be asked by active probes; zero where it may not.
+	Probe ProbeSpec `json:"probe,omitzero"`
 }
 
 // Resources is what an instance may use and uses, read from the kernel.
@@ -173,6 +175,8 @@ type InstanceStatus struct {
 	Operations []Operation `json:"operations,omitempty"`
 	// Statements is nil while the statement probe is off.
 	Statements *Statements `json:"statements,omitempty"`
+	// Active is nil where no active probe is asked for.
+	Active *Active `json:"active,omitempty"`
 	// PlacementErr says why it is not where its policy wants it; empty when it
 	// is, and where no policy wants anything.
 	PlacementErr string `json:"placementError,omitempty"`

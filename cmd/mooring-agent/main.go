@@ -117,6 +117,7 @@ func configFlags(f *pflag.FlagSet, c *agent.Config) {
 	f.BoolVar(&c.Kubernetes, "kubernetes", c.Kubernetes, "also find instances among this node's pods")
 	f.StringVar(&c.Kubeconfig, "kubeconfig", c.Kubeconfig, "file to reach the API server with (default: in-cluster)")
 	f.StringVar(&c.Probe, "probe", c.Probe, "statement probe: auto, fentry, tracepoint or off")
+	f.StringVar(&c.ProbeLogins, "probe-logins", c.ProbeLogins, "file (mode 0600) of logins for active probes of instances outside Kubernetes (default: none are probed)")
 	f.StringVar(&c.ProcRoot, "proc-root", c.ProcRoot, "where the host's proc file system is")
 	f.StringVar(&c.SysRoot, "sys-root", c.SysRoot, "where the host's sysfs is")
 	f.StringVar(&c.CgroupRoot, "cgroup-root", c.CgroupRoot, "where the host's cgroup file system is")

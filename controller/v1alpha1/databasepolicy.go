@@ -54,6 +54,8 @@ type DatabasePolicy struct {
 }
 
 // DatabasePolicySpec says which pods, what they run, and what may be done.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.probe) || !has(self.probe.write) || self.probe.write.mode != 'Replicated' || self.engine in ['postgresql', 'mysql', 'mariadb']",message="the heartbeat of probe.write is for postgresql, mysql and mariadb"
 type DatabasePolicySpec struct {
 	// selector matches the pods, by label, in the policy's own namespace. An
 	// empty selector matches nothing.
@@ -82,6 +84,93 @@ type DatabasePolicySpec struct {
 	// chaos says what experiments may do to the instances; nothing without it.
 	// +optional
 	Chaos ChaosLimits `json:"chaos,omitempty"`
+	// probe lets the agents log in to the instances and ask for their role and
+	// replication delay; without it no agent ever logs in to a database.
+	// +optional
+	Probe *ActiveProbe `json:"probe,omitempty"`
+}
+
+// ProbeWriteMode says whether a heartbeat is written.
+// +kubebuilder:validation:Enum=Off;Replicated
+type ProbeWriteMode string
+
+// Whether a heartbeat is written.
+const (
+	// ProbeWriteOff writes nothing.
+	ProbeWriteOff ProbeWriteMode = "Off"
+	// ProbeWriteReplicated updates one row on the primary, which its replicas get.
+	ProbeWriteReplicated ProbeWriteMode = "Replicated"
+)
+
+// ProbeTLSMode says how a login over TCP is protected.
+// +kubebuilder:validation:Enum=Disable;VerifyCA
+type ProbeTLSMode string
+
+// How a login is protected.
+const (
+	// ProbeTLSDisable takes the server's unix socket, or TCP inside the pod.
+	ProbeTLSDisable ProbeTLSMode = "Disable"
+	// ProbeTLSVerifyCA takes TLS and a certificate that the secret's CA has signed.
+	ProbeTLSVerifyCA ProbeTLSMode = "VerifyCA"
+)
+
+// ActiveProbe says how agents log in. What they find becomes metrics and status;
+// nothing acts upon it.
+type ActiveProbe struct {
+	// secretRef names a secret of the policy's namespace with the keys username
+	// and password, and ca.crt for tls VerifyCA. The agent needs a Role that lets
+	// it get the secret of that name.
+	// +required
+	SecretRef SecretReference `json:"secretRef"`
+	// read is how often role and replication delay are asked for.
+	// +optional
+	// +kubebuilder:default={}
+	Read ProbeRead `json:"read,omitempty"`
+	// write is whether a heartbeat row is written on the primary.
+	// +optional
+	// +kubebuilder:default={}
+	Write ProbeWrite `json:"write,omitempty"`
+	// database is the one to log in to; the engine's own where it is not given.
+	// +optional
+	// +kubebuilder:validation:MaxLength=63
+	Database string `json:"database,omitempty"`
+	// tls says how the login is protected.
+	// +optional
+	// +kubebuilder:default=Disable
+	TLS ProbeTLSMode `json:"tls,omitempty"`
+}
+
+// SecretReference names a secret of the same namespace.
+type SecretReference struct {
+	// name of the secret.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name"`
+}
+
+// ProbeRead is the part of a probe that only reads.
+type ProbeRead struct {
+	// period is the time from one to the next, with a tenth of jitter; after
+	// failures it is longer, up to a minute.
+	// +optional
+	// +kubebuilder:default="5s"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('1h')",message="must be from 1s to 1h"
+	Period metav1.Duration `json:"period,omitempty"`
+}
+
+// ProbeWrite is the part of a probe that writes.
+type ProbeWrite struct {
+	// mode is Off or Replicated. Replicated needs the table mooring.heartbeat; see
+	// deploy/examples/probes.
+	// +optional
+	// +kubebuilder:default=Off
+	Mode ProbeWriteMode `json:"mode,omitempty"`
+	// period is the time from one heartbeat to the next.
+	// +optional
+	// +kubebuilder:default="10s"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('10s') && duration(self) <= duration('1h')",message="must be from 10s to 1h"
+	Period metav1.Duration `json:"period,omitempty"`
 }
 
 // RoleSource finds an instance's role in a pod label that the database's own

@@ -1,0 +1,437 @@
+package active
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/mooring-dev/mooring/agent/state"
+)
+
+// worker probes one instance. Its goroutine alone uses what mu does not guard.
+type worker struct {
+	prober  *Prober
+	strikes *strikes
+	cancel  context.CancelFunc
+	done    chan struct{}
+
+	// target is the one that is probed now; session is logged in to it, over
+	// conn. Both are nil between logins. call is the request in flight.
+	target  Target
+	conn    *guarded
+	session session
+	call    *call
+	// timeouts and fails are those in a row.
+	timeouts, fails int
+	// writeAt is when the next heartbeat is due, writeFails those that failed in
+	// a row.
+	writeAt    time.Time
+	writeFails int
+
+	mu       sync.Mutex
+	wanted   Target
+	active   state.Active
+	failures map[string]map[string]uint64
+}
+
+// retarget has the next turn go to t.
+func (w *worker) retarget(t Target) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.wanted = t
+}
+
+// result returns a copy of what is known.
+func (w *worker) result() *state.Active {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	a := w.active
+	a.Probes = slices.Clone(a.Probes)
+	for i := range a.Probes {
+		a.Probes[i].Failures = maps.Clone(w.failures[a.Probes[i].Kind])
+	}
+	return &a
+}
+
+// run takes turns until ctx ends. The first comes at a random moment of the
+// first period, so that the instances of a node do not come all at once.
+func (w *worker) run(ctx context.Context) {
+	defer close(w.done)
+	defer w.drop()
+	wait := time.Duration(w.prober.jitter() * float64(w.target.Spec.Read))
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		wait = w.turn(ctx)
+		t.Reset(time.Duration(float64(wait) * (0.9 + 0.2*w.prober.jitter())))
+	}
+}
+
+// turn is one period: it looks after the request in flight, or makes one. It
+// returns how long to wait for the next.
+func (w *worker) turn(ctx context.Context) time.Duration {
+	w.mu.Lock()
+	next := w.wanted
+	w.mu.Unlock()
+	if changed(w.target, next) {
+		w.drop()
+		w.fails, w.timeouts = 0, 0
+	}
+	w.target = next
+	if w.call != nil {
+		return w.await(ctx)
+	}
+	if w.session == nil {
+		return w.login(ctx)
+	}
+	s := w.session
+	w.begin(state.ProbeRead, func() outcome {
+		r, err := s.Read()
+		return outcome{reading: r, session: s, err: err}
+	})
+	return w.await(ctx)
+}
+
+// changed says whether the connection to one target is of no use for the other.
+func changed(a, b Target) bool {
+	return a.PID != b.PID || a.Engine != b.Engine || a.Namespace != b.Namespace || a.Spec != b.Spec
+}
+
+// login connects, logs in and reads for the first time.
+func (w *worker) login(ctx context.Context) time.Duration {
+	e := w.prober.engines[w.target.Engine]
+	greeted := e.greet != nil
+	if greeted {
+		if f := w.connect(ctx, e); f != nil {
+			return w.backoff()
+		}
+	}
+	l, f := w.credentials(ctx)
+	if f != nil {
+		w.unable(f, greeted)
+		return max(w.backoff(), authPause)
+	}
+	if w.stopped() {
+		l.wipe()
+		w.unable(nil, greeted)
+		return authPause
+	}
+	conn, err := w.open(ctx)
+	if err != nil {
+		l.wipe()
+		w.failed(state.ProbeRead, 0, asFailure(err))
+		w.down()
+		return w.backoff()
+	}
+	w.conn = conn
+	t := w.target
+	w.begin(state.ProbeRead, func() outcome {
+		defer l.wipe()
+		s, err := e.login(conn, t, l)
+		if err != nil {
+			return outcome{err: err}
+		}
+		l.wipe()
+		r, err := s.Read()
+		return outcome{reading: r, session: s, err: err}
+	})
+	return w.await(ctx)
+}
+
+// open dials within the time of a request.
+func (w *worker) open(ctx context.Context) (*guarded, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	conn, err := w.prober.dial(ctx, w.target)
+	if err != nil {
+		return nil, err
+	}
+	return guard(conn), nil
+}
+
+// connect is the probe without login.
+func (w *worker) connect(ctx context.Context, e engine) *Failure {
+	began := time.Now()
+	err := func() error {
+		conn, err := w.open(ctx)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		stop := context.AfterFunc(ctx, func() { conn.Close() })
+		defer stop()
+		if err := conn.SetDeadline(began.Add(timeout)); err != nil {
+			return err
+		}
+		return e.greet(conn, w.target)
+	}()
+	if err != nil && ctx.Err() == nil {
+		f := asFailure(err)
+		w.failed(state.ProbeConnect, time.Since(began), f)
+		w.down()
+		return f
+	}
+	w.succeeded(state.ProbeConnect, time.Since(began))
+	return nil
+}
+
+// credentials reads the secret.
+func (w *worker) credentials(ctx context.Context) (*Login, *Failure) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	l, err := w.prober.secrets.Login(ctx, w.target)
+	if err != nil {
+		return nil, &Failure{Reason: ReasonSecret, Detail: err.Error()}
+	}
+	if print := w.prober.fingerprint(l); print != w.strikes.secret {
+		w.strikes.secret, w.strikes.n = print, 0
+	}
+	return l, nil
+}
+
+// stopped says whether this login was refused too often.
+func (w *worker) stopped() bool { return w.strikes.n >= maxStrikes }
+
+// unable notes that no login can be tried, for the reason f or because it was
+// refused too often. Whether the server is up is then what the connection
+// without login has found, if there is one.
+func (w *worker) unable(f *Failure, greeted bool) {
+	if f != nil {
+		w.failed(state.ProbeRead, 0, f)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.forget()
+	if greeted {
+		up := true
+		w.active.Up = &up
+	}
+	w.active.Stopped = ""
+	if w.stopped() {
+		w.active.Stopped = "the login was refused three times: no more is tried until the secret's content changes"
+	}
+}
+
+// begin puts a request in flight.
+func (w *worker) begin(kind string, f func() outcome) {
+	w.conn.allow(maxReply)
+	w.call = start(kind, f)
+}
+
+// await gives the request in flight its time.
+func (w *worker) await(ctx context.Context) time.Duration {
+	t := time.NewTimer(timeout)
+	defer t.Stop()
+	select {
+	case <-w.call.done:
+	case <-ctx.Done():
+		return 0
+	case <-t.C:
+		return w.late()
+	}
+	c := w.call
+	w.call = nil
+	if c.kind == state.ProbeWrite {
+		w.wrote(c)
+		return w.target.Spec.Read
+	}
+	if c.out.session != nil {
+		w.session = c.out.session
+	}
+	if c.out.err != nil {
+		return w.readFailed(c)
+	}
+	w.answered(c)
+	if !w.writeDue() {
+		return w.target.Spec.Read
+	}
+	s, t2 := w.session, w.target
+	w.begin(state.ProbeWrite, func() outcome { return outcome{session: s, err: s.Write(t2.ID)} })
+	return w.await(ctx)
+}
+
+// late notes that the request in flight was not answered in time. It stays the
+// one in flight until there were too many of these.
+func (w *worker) late() time.Duration {
+	kind := w.call.kind
+	w.failed(kind, timeout, &Failure{Reason: ReasonTimeout, Detail: "no answer within 2s"})
+	if kind == state.ProbeRead {
+		w.down()
+	}
+	return w.afterTimeout(kind)
+}
+
+// afterTimeout closes the connection after too many timeouts.
+func (w *worker) afterTimeout(kind string) time.Duration {
+	w.timeouts++
+	if w.timeouts < maxTimeouts {
+		return w.target.Spec.Read
+	}
+	w.timeouts = 0
+	w.drop()
+	if kind == state.ProbeWrite {
+		w.postponeWrite()
+		return w.target.Spec.Read
+	}
+	return w.backoff()
+}
+
+// readFailed notes a failed login or read.
+func (w *worker) readFailed(c *call) time.Duration {
+	f := asFailure(c.out.err)
+	w.failed(c.kind, c.took, f)
+	if !f.Answered || w.session == nil {
+		w.drop()
+	}
+	switch f.Reason {
+	case ReasonAuth:
+		w.strikes.n++
+		w.unable(nil, w.prober.engines[w.target.Engine].greet != nil)
+		return max(w.backoff(), authPause)
+	case ReasonDenied, ReasonSchema:
+		w.strikes.n = 0
+		w.mu.Lock()
+		w.forget()
+		up := true
+		w.active.Up = &up
+		w.mu.Unlock()
+		return w.backoff()
+	case ReasonTimeout:
+		w.down()
+		return w.afterTimeout(c.kind)
+	}
+	w.down()
+	return w.backoff()
+}
+
+// answered notes what a read has found.
+func (w *worker) answered(c *call) {
+	w.fails, w.timeouts, w.strikes.n = 0, 0, 0
+	w.succeeded(c.kind, c.took)
+	r := c.out.reading
+	if r.partial != nil {
+		w.failed(c.kind, c.took, r.partial)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	up := true
+	a := &w.active
+	a.Up, a.Stopped, a.Note = &up, "", r.note
+	a.Role, a.ReadOnly, a.Lag, a.LagBytes, a.HeartbeatAge = r.role, r.readOnly, r.lag, r.lagBytes, r.heartbeatAge
+}
+
+func (w *worker) writeDue() bool {
+	return w.target.Spec.Write == state.WriteReplicated && w.prober.engines[w.target.Engine].writes &&
+		w.active.Role == state.RolePrimary && !time.Now().Before(w.writeAt)
+}
+
+// wrote notes how a heartbeat fared.
+func (w *worker) wrote(c *call) {
+	if c.out.err == nil {
+		w.timeouts, w.writeFails = 0, 0
+		w.writeAt = time.Now().Add(w.target.Spec.WritePeriod)
+		w.succeeded(c.kind, c.took)
+		return
+	}
+	f := asFailure(c.out.err)
+	w.failed(c.kind, c.took, f)
+	if !f.Answered {
+		w.drop()
+	}
+	w.postponeWrite()
+}
+
+// postponeWrite sets when the next heartbeat is tried after a failed one.
+func (w *worker) postponeWrite() {
+	p := w.target.Spec.WritePeriod
+	w.writeAt = time.Now().Add(max(p, longer(p, w.writeFails)))
+	w.writeFails++
+}
+
+// backoff returns how long to wait after one more failure in a row.
+func (w *worker) backoff() time.Duration {
+	w.fails++
+	return max(w.target.Spec.Read, longer(w.target.Spec.Read, w.fails))
+}
+
+// longer doubles a period n times, up to maxBackoff.
+func longer(p time.Duration, n int) time.Duration {
+	for range min(n, 10) {
+		p *= 2
+	}
+	return min(p, maxBackoff)
+}
+
+// drop ends the connection and waits for the request on it to be over. A
+// session with nothing in flight says goodbye.
+func (w *worker) drop() {
+	if w.conn == nil {
+		return
+	}
+	if w.session != nil && w.call == nil {
+		w.conn.goodbye(w.session.Close)
+	}
+	// Where that fails the connection is closed already.
+	_ = w.conn.Close()
+	if w.call != nil {
+		<-w.call.done
+	}
+	w.conn, w.session, w.call = nil, nil, nil
+}
+
+// down notes that the server does not answer.
+func (w *worker) down() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.forget()
+	up := false
+	w.active.Up = &up
+}
+
+// forget clears what only an answer tells. It is called with mu held.
+func (w *worker) forget() {
+	a := &w.active
+	a.Up, a.Role, a.ReadOnly, a.Lag, a.LagBytes, a.HeartbeatAge, a.Note = nil, "", nil, nil, nil, nil, ""
+}
+
+func (w *worker) succeeded(kind string, took time.Duration) { w.note(kind, took, nil) }
+
+func (w *worker) failed(kind string, took time.Duration, f *Failure) { w.note(kind, took, f) }
+
+// note keeps how a probe fared.
+func (w *worker) note(kind string, took time.Duration, f *Failure) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	i := slices.IndexFunc(w.active.Probes, func(p state.ActiveProbe) bool { return p.Kind == kind })
+	if i < 0 {
+		i = len(w.active.Probes)
+		w.active.Probes = append(w.active.Probes, state.ActiveProbe{Kind: kind})
+	}
+	p := &w.active.Probes[i]
+	p.Ended, p.Took, p.Err = time.Now(), took, ""
+	if f == nil {
+		return
+	}
+	p.Err = f.Error()
+	if w.failures[kind] == nil {
+		w.failures[kind] = map[string]uint64{}
+	}
+	w.failures[kind][f.Reason]++
+}
+
+// asFailure returns err in our own words.
+func asFailure(err error) *Failure {
+	var f *Failure
+	if errors.As(err, &f) {
+		return f
+	}
+	return transportFailure(err)
+}
