@@ -44,16 +44,25 @@ func (a *Agent) setProber(secrets *pods.Secrets) {
 	a.background = append(a.background, Service{Name: "active", Run: a.prober.Run})
 }
 
-// probeTargets tells the prober which instances may be asked: those whose policy
-// says so, and those outside Kubernetes that the file of logins names.
+// probeTargets tells the prober which instances may be asked.
 func (a *Agent) probeTargets(instances []state.Instance) error {
 	if a.prober == nil {
 		return nil
 	}
+	targets, err := a.mayBeAsked(instances)
+	a.prober.Set(targets)
+	return err
+}
+
+// mayBeAsked returns the instances whose policy says so, and those outside
+// Kubernetes that the file of logins names.
+func (a *Agent) mayBeAsked(instances []state.Instance) ([]active.Target, error) {
 	var alone map[string]state.ProbeSpec
 	var err error
 	if a.cfg.ProbeLogins != "" {
-		alone, err = active.File{Path: a.cfg.ProbeLogins}.Specs()
+		if alone, err = (active.File{Path: a.cfg.ProbeLogins}).Specs(); err != nil {
+			err = fmt.Errorf("active probes: %w", err)
+		}
 	}
 	var targets []active.Target
 	for i := range instances {
@@ -69,11 +78,7 @@ func (a *Agent) probeTargets(instances []state.Instance) error {
 			targets = append(targets, t)
 		}
 	}
-	a.prober.Set(targets)
-	if err != nil {
-		return fmt.Errorf("active probes: %w", err)
-	}
-	return nil
+	return targets, err
 }
 
 // readActive puts into the snapshot what active probes found.

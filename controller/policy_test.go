@@ -3,6 +3,7 @@ package controller
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
@@ -167,6 +168,30 @@ func TestAgentsAreToldTheWholePolicy(t *testing.T) {
 		require.Len(t, sent, 2)
 		require.Equal(t, "replica", sent[1].GetInstances()[0].GetRole())
 		require.NotEqual(t, sent[0].GetDigest(), sent[1].GetDigest())
+	})
+	t.Run("and how its instances may be asked", func(t *testing.T) {
+		w := build(t)
+		w.nodeTurn("n0")
+		require.Nil(t, sent[0].GetInstances()[0].GetProbe(), "nobody is asked unless the policy says so")
+		p := w.policyObject()
+		p.Spec.Probe = &v1alpha1.ActiveProbe{
+			SecretRef: v1alpha1.SecretReference{Name: "login"}, Database: "app", TLS: v1alpha1.ProbeTLSVerifyCA,
+			Read:  v1alpha1.ProbeRead{Period: metav1.Duration{Duration: 5 * time.Second}},
+			Write: v1alpha1.ProbeWrite{Mode: v1alpha1.ProbeWriteReplicated, Period: metav1.Duration{Duration: 20 * time.Second}},
+		}
+		require.NoError(t, w.kube.Update(t.Context(), p))
+		w.nodeTurn("n0")
+		require.Len(t, sent, 2)
+		got := sent[1].GetInstances()[0].GetProbe()
+		require.Equal(t, []string{"login", "app", "verify-ca", "replicated"}, []string{got.GetSecret(), got.GetDatabase(), got.GetTls(), got.GetWrite()})
+		require.Equal(t, 25*time.Second, got.GetRead().AsDuration()+got.GetWritePeriod().AsDuration())
+		p.Spec.Probe.Write, p.Spec.Probe.TLS = v1alpha1.ProbeWrite{}, ""
+		require.NoError(t, w.kube.Update(t.Context(), p))
+		w.nodeTurn("n0")
+		require.Len(t, sent, 3, "its digest is another one")
+		got = sent[2].GetInstances()[0].GetProbe()
+		require.Equal(t, []string{"disable", "off"}, []string{got.GetTls(), got.GetWrite()})
+		require.Nil(t, got.GetWritePeriod())
 	})
 	t.Run("again when it was replaced by one without a memory", func(t *testing.T) {
 		w := build(t)

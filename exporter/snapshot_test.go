@@ -66,6 +66,7 @@ func postgres() state.InstanceStatus {
 			CPUs: "0-3", MemoryNodes: "0", NodeBytes: map[int]int64{0: 3 << 28, 1: 1 << 28},
 		},
 		Placement: &state.Placement{Policy: "pack", Node: 0},
+		Active:    probedReplica(),
 		Operations: []state.Operation{
 			{Name: "select", Count: 10, Sum: 21 * time.Millisecond, Classic: []uint64{4, 3, 2, 1, 0},
 				Native: map[int]uint64{-109: 4, -84: 2, -83: 1, -60: 2, -20: 1}},
@@ -81,6 +82,10 @@ func mysql() state.InstanceStatus {
 			ID: "db/my-0/mysqld", Name: "my-0", Namespace: "db", Pod: "my-0", Container: "mysqld",
 			Engine: state.MySQL, Source: "kubernetes", Cgroup: state.Cgroup{Version: 2, ID: 4712},
 			Declared: &state.Declared{Cluster: "my", Policy: "db/mysql", NUMA: state.NUMASingleNode},
+		},
+		Active: &state.Active{
+			Stopped: "the login was refused three times",
+			Probes:  []state.ActiveProbe{{Kind: state.ProbeRead, Took: 2 * time.Millisecond, Err: "auth: error 1045", Failures: map[string]uint64{"auth": 3, "gone": 1}}},
 		},
 		PlacementErr: "node 0 has 2 of 4 CPUs free",
 		Resources: state.Resources{
@@ -105,5 +110,14 @@ func redis() state.InstanceStatus {
 		Operations: []state.Operation{
 			{Name: "read", Classic: make([]uint64, 5), Native: map[int]uint64{}},
 		},
+	}
+}
+
+// probedReplica is what active probes find of a replica that is behind.
+func probedReplica() *state.Active {
+	yes, lag, bytes, age := true, 1500*time.Millisecond, int64(8192), 12*time.Second
+	return &state.Active{
+		Up: &yes, Role: state.RoleReplica, ReadOnly: &yes, Lag: &lag, LagBytes: &bytes, HeartbeatAge: &age,
+		Probes: []state.ActiveProbe{{Kind: state.ProbeConnect, Took: time.Millisecond}, {Kind: state.ProbeRead, Took: 3 * time.Millisecond}},
 	}
 }

@@ -1,6 +1,7 @@
 package active
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,7 +10,6 @@ import (
 	"os"
 	"slices"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -59,7 +59,7 @@ type File struct{ Path string }
 // entry is one instance's in a File.
 type entry struct {
 	Username    string `json:"username"`
-	Password    string `json:"password"`
+	Password    hidden `json:"password"`
 	CA          string `json:"ca"`
 	Read        string `json:"read"`
 	Write       string `json:"write"`
@@ -68,13 +68,25 @@ type entry struct {
 	TLS         string `json:"tls"`
 }
 
-// wipe overwrites a password that the decoder has just made; nothing else holds
-// that string.
-func (e *entry) wipe() {
-	if e.Password != "" {
-		clear(unsafe.Slice(unsafe.StringData(e.Password), len(e.Password)))
-		e.Password = ""
+// wipe overwrites the password.
+func (e *entry) wipe() { clear(e.Password) }
+
+// hidden is a text of JSON as bytes that can be overwritten.
+type hidden []byte
+
+// UnmarshalJSON implements json.Unmarshaler. A text without escapes is copied
+// once, into h; what others need on the way is the garbage collector's.
+func (h *hidden) UnmarshalJSON(b []byte) error {
+	if len(b) >= 2 && b[0] == '"' && !bytes.ContainsRune(b, '\\') {
+		*h = slices.Clone(b[1 : len(b)-1])
+		return nil
 	}
+	var text string
+	if err := json.Unmarshal(b, &text); err != nil {
+		return err
+	}
+	*h = []byte(text)
+	return nil
 }
 
 // Specs returns how each instance of the file is to be probed.
@@ -122,7 +134,7 @@ func (f File) Login(_ context.Context, t Target) (*Login, error) {
 	var l *Login
 	for id, e := range all {
 		if id == t.ID {
-			l = &Login{Username: e.Username, Password: []byte(e.Password), CA: []byte(e.CA)}
+			l = &Login{Username: e.Username, Password: slices.Clone(e.Password), CA: []byte(e.CA)}
 		}
 		e.wipe()
 	}

@@ -119,7 +119,7 @@ func (s *postgres) Read() (reading, error) {
 }
 
 // noteHeartbeat says why there is no age of a heartbeat.
-const noteHeartbeat = "the heartbeat table mooring.heartbeat cannot be read: make it and grant SELECT, as deploy/README.md says"
+const noteHeartbeat = "the heartbeat table mooring.heartbeat cannot be read: make it and grant SELECT, as in deploy/probes"
 
 // row runs a statement that returns one row of n columns.
 func (s *postgres) row(sql string, n int) ([][]byte, error) {

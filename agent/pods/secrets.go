@@ -25,7 +25,7 @@ func (s *Secrets) Get(ctx context.Context, namespace, name string) (map[string][
 	case apierrors.IsNotFound(err):
 		return nil, fmt.Errorf("secret %s/%s is not there", namespace, name)
 	case apierrors.IsForbidden(err):
-		return nil, fmt.Errorf("the agent may not get secret %s/%s: give it a Role with resourceNames, see deploy/examples/probes", namespace, name)
+		return nil, fmt.Errorf("the agent may not get secret %s/%s: give it a Role with resourceNames, see deploy/probes", namespace, name)
 	case errors.Is(err, context.DeadlineExceeded):
 		return nil, fmt.Errorf("get secret %s/%s: the API server did not answer in time", namespace, name)
 	case err != nil:

@@ -146,11 +146,14 @@ func (c *client) instancesCommand() *cobra.Command {
 				if err := c.printDeclared(s.GetInstances()); err != nil {
 					return err
 				}
+				if err := c.printActive(s.GetInstances()); err != nil {
+					return err
+				}
 				return c.printOperations(s.GetInstances())
 			})
 		},
 	}
-	cmd.Flags().BoolVarP(&long, "long", "l", false, "also show what policies declare, and statements by operation")
+	cmd.Flags().BoolVarP(&long, "long", "l", false, "also show what policies declare, what active probes found, and statements by operation")
 	return cmd
 }
 

@@ -162,7 +162,7 @@ type ProbeRead struct {
 // ProbeWrite is the part of a probe that writes.
 type ProbeWrite struct {
 	// mode is Off or Replicated. Replicated needs the table mooring.heartbeat; see
-	// deploy/examples/probes.
+	// deploy/probes.
 	// +optional
 	// +kubebuilder:default=Off
 	Mode ProbeWriteMode `json:"mode,omitempty"`
