@@ -1,6 +1,8 @@
 package active
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"net"
@@ -375,3 +377,5 @@ func TestANewServerIsLoggedInToAnew(t *testing.T) {
 		require.Equal(t, 1, f.mostOpen)
 	})
 }
+
+func newReader(b []byte) *bufio.Reader { return bufio.NewReader(bytes.NewReader(b)) }
