@@ -3,6 +3,7 @@
 package active
 
 import (
+	"os"
 	"path/filepath"
 	"strconv"
 	"syscall"
@@ -19,8 +20,15 @@ import (
 // redisServer starts a server with a password and returns its process and port.
 func redisServer(t *testing.T, args ...string) (pid int, port string) {
 	port = strconv.Itoa(int(kerneltest.Port(t)))
+	// A replica writes down what it got at first.
+	dump := "mooring-active-" + port
+	t.Cleanup(func() {
+		if err := os.Remove(filepath.Join("/", tree(), "tmp", dump)); err != nil {
+			require.ErrorIs(t, err, os.ErrNotExist)
+		}
+	})
 	cmd, err := dbserver.Command(t.Context(), tree(), "", "redis-server", append([]string{"--bind", "127.0.0.1", "--port", port, "--dir", "/tmp",
-		"--dbfilename", filepath.Base(t.TempDir()) + port, "--save", "", "--appendonly", "no", "--requirepass", "pass word", "--masterauth", "pass word",
+		"--dbfilename", dump, "--save", "", "--appendonly", "no", "--requirepass", "pass word", "--masterauth", "pass word",
 		"--repl-diskless-sync-delay", "0"}, args...)...)
 	require.NoError(t, err)
 	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
