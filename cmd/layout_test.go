@@ -38,6 +38,7 @@ var arrows = map[string][]string{
 	"agent/pages":             {},
 	"agent/pods":              {"agent/osthread", "agent/state"},
 	"agent/sqltext":           {},
+	"agent/digest":            {"agent/state"},
 	"agent/state":             {},
 	"bpf":                     {"agent/change", "agent/osthread"},
 	"bpf/kerneltest":          {"bpf/kerneltest/dbserver"},
