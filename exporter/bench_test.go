@@ -50,12 +50,16 @@ func latencies() []int64 {
 }
 
 func BenchmarkScrape(b *testing.B) {
-	h := New(hold(crowded(500)), usualBounds()).Handler()
+	benchmarkScrape(b, "500 instances with 10 operations", crowded(500))
+}
+
+func benchmarkScrape(b *testing.B, what string, snap *state.Snapshot) {
+	h := New(hold(snap), usualBounds()).Handler()
 	for name, accept := range map[string]string{
 		"text":     "",
 		"protobuf": protobufFormat,
 	} {
-		b.Run(name+", 500 instances with 10 operations", func(b *testing.B) {
+		b.Run(name+", "+what, func(b *testing.B) {
 			req := httptest.NewRequestWithContext(b.Context(), http.MethodGet, "/metrics", nil)
 			req.Header.Set("Accept", accept)
 			b.ReportAllocs()

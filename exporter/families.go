@@ -16,6 +16,9 @@ import (
 func families(classicBounds []time.Duration, protocol int) []family {
 	return []family{
 		statements(classicBounds),
+		traffic(),
+		transactions(),
+		digests(),
 		instances(),
 		resources(),
 		placement(),

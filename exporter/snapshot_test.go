@@ -71,8 +71,30 @@ func postgres() state.InstanceStatus {
 			{Name: "select", Count: 10, Sum: 21 * time.Millisecond, Classic: []uint64{4, 3, 2, 1, 0},
 				Native: map[int]uint64{-109: 4, -84: 2, -83: 1, -60: 2, -20: 1}},
 			{Name: "insert", Count: 1, Sum: 2 * time.Second, Classic: []uint64{0, 0, 0, 0, 1}, Native: map[int]uint64{8: 1}},
-			{Name: "select", Error: true, Count: 2, Sum: time.Millisecond, Classic: []uint64{0, 2, 0, 0, 0}, Native: map[int]uint64{-88: 2}},
+			{Name: "select", Error: true, Count: 2, Sum: time.Millisecond, Classic: []uint64{0, 2, 0, 0, 0}, Native: map[int]uint64{-88: 2},
+				FirstByte: state.Distribution{Count: 2, Sum: time.Millisecond, Native: map[int]uint64{-22: 2}}, Rows: 1, RequestBytes: 80},
 		},
+		Statements: statementsOf(),
+	}
+}
+
+// statementsOf is what is known of the statements of an instance.
+func statementsOf() *state.Statements {
+	few := state.Distribution{Count: 3, Sum: 30 * time.Millisecond, Native: map[int]uint64{-16: 1, -13: 2}}
+	return &state.Statements{
+		Traffic: state.Traffic{
+			Requests: 13, Statements: 14, RequestBytes: 900, ResponseBytes: 9000, StreamInBytes: 7, StreamOutBytes: 70000,
+			Blocked: 3 * time.Second, SeenBytes: 990, SocketBytes: 1000,
+		},
+		Transactions:     []state.Transaction{{Outcome: state.TransactionCommit, Duration: few}},
+		OpenTransactions: 2, OldestTransaction: time.Minute, InFlight: 1, OldestInFlight: 5 * time.Second, Connections: 8,
+		Errors: []state.ErrorCount{{Code: "23505", Count: 1}, {Code: "other", Count: 1}},
+		Digests: []state.Digest{
+			{ID: "00c0ffee00c0ffee", Operation: "select", Text: "SELECT a FROM \"t\" WHERE b = ?", Since: taken(), Errors: 1, Rows: 9, Duration: few},
+			{ID: state.DigestOther, Errors: 1, Duration: few}, {ID: state.DigestUnsampled}, {ID: state.DigestTLS},
+			{ID: state.DigestNone, Duration: few},
+		},
+		Slow: 4, Threshold: 100 * time.Millisecond,
 	}
 }
 
