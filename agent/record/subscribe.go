@@ -1,0 +1,54 @@
+package record
+
+import "slices"
+
+// buffered bounds the records that wait for a subscriber.
+const buffered = 1024
+
+// Delivery is a record for a subscriber.
+type Delivery struct {
+	Record
+	// Lost is how many it missed since the one before.
+	Lost uint64
+}
+
+// Subscription is one subscriber's. Only C is for its reader.
+type Subscription struct {
+	// C brings the records.
+	C        <-chan Delivery
+	out      chan Delivery
+	instance string
+	kinds    []string
+	lost     uint64 // guarded by Recorder.mu
+}
+
+// Subscribe begins to deliver records of an instance, by ID (of all when empty),
+// and of some kinds (of all when empty). cancel ends that.
+func (r *Recorder) Subscribe(instance string, kinds []string) (s *Subscription, cancel func()) {
+	out := make(chan Delivery, buffered)
+	s = &Subscription{C: out, out: out, instance: instance, kinds: slices.Clone(kinds)}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.subscribers[s] = true
+	return s, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.subscribers, s)
+	}
+}
+
+// offer returns 1 when the subscriber wanted the record and had no room. The
+// caller holds Recorder.mu.
+func (s *Subscription) offer(rec Record) uint64 {
+	if s.instance != "" && s.instance != rec.Instance || len(s.kinds) > 0 && !slices.Contains(s.kinds, rec.Kind) {
+		return 0
+	}
+	select {
+	case s.out <- Delivery{Record: rec, Lost: s.lost}:
+		s.lost = 0
+		return 0
+	default:
+		s.lost++
+		return 1
+	}
+}
