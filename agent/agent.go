@@ -19,6 +19,7 @@ import (
 	"github.com/mooring-dev/mooring/agent/change"
 	"github.com/mooring-dev/mooring/agent/journal"
 	"github.com/mooring-dev/mooring/agent/pods"
+	"github.com/mooring-dev/mooring/agent/record"
 	"github.com/mooring-dev/mooring/agent/state"
 	"github.com/mooring-dev/mooring/agent/trend"
 	"github.com/mooring-dev/mooring/bpf"
@@ -77,7 +78,9 @@ type Agent struct {
 	stopped map[string]bool
 
 	statements *bpf.Statements
-	probe      state.Probe
+	// records is never nil.
+	records *record.Recorder
+	probe   state.Probe
 
 	desired desired
 	holder  holder
@@ -105,6 +108,10 @@ func New(cfg Config, log *slog.Logger) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read boot id: %w", err)
 	}
+	sink, err := record.Open(cfg.Records, os.Stdout)
+	if err != nil {
+		return nil, err
+	}
 	j, err := journal.Open(cfg.StateDir)
 	if err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
@@ -115,6 +122,7 @@ func New(cfg Config, log *slog.Logger) (*Agent, error) {
 		bootID:    strings.TrimSpace(string(boot)),
 		cgroups:   fs,
 		journal:   j,
+		records:   record.New(cfg.NodeName, sink),
 		ticked:    newBroadcast(),
 		looks:     make(chan chan struct{}),
 		faults:    map[string]*fault{},

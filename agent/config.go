@@ -8,6 +8,9 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/mooring-dev/mooring/agent/digest"
+	"github.com/mooring-dev/mooring/agent/state"
 )
 
 // Config is what an Agent needs to know. Default fills all of it.
@@ -43,6 +46,13 @@ type Config struct {
 	// Tick is how often counters are read, Discover how often instances are
 	// looked for.
 	Tick, Discover time.Duration
+	// Records is where records go: "stdout", the absolute path of a file, or
+	// empty for those who subscribe alone.
+	Records string
+	// Statements is how statements are watched where no policy says it.
+	Statements state.StatementsPolicy
+	// Audit names classes to add to Statements.Audit, see state.AuditClasses.
+	Audit []string
 	// Version is the agent's own.
 	Version string
 }
@@ -66,6 +76,7 @@ func Default() Config {
 		CgroupRoot:     "/sys/fs/cgroup",
 		Tick:           time.Second,
 		Discover:       5 * time.Second,
+		Statements:     state.StatementsPolicy{Set: true, Top: digest.DefaultTop, Slow: 100 * time.Millisecond},
 		Version:        "dev",
 	}
 }
@@ -95,6 +106,15 @@ func (c Config) Validate() error {
 	}
 	if c.ProbeLogins != "" && !filepath.IsAbs(c.ProbeLogins) {
 		errs = append(errs, fmt.Errorf("--probe-logins %q is not an absolute path", c.ProbeLogins))
+	}
+	if c.Records != "" && c.Records != "stdout" && !filepath.IsAbs(c.Records) {
+		errs = append(errs, fmt.Errorf("--records %q is neither stdout nor an absolute path", c.Records))
+	}
+	if err := checkStatements(c.Statements); err != nil {
+		errs = append(errs, fmt.Errorf("--slow-threshold or --digests: %w", err))
+	}
+	if _, err := auditOf(c.Audit); err != nil {
+		errs = append(errs, fmt.Errorf("--audit: %w", err))
 	}
 	if c.Tick < 100*time.Millisecond {
 		errs = append(errs, fmt.Errorf("--tick %v is shorter than 100ms", c.Tick))

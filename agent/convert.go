@@ -75,6 +75,7 @@ func instanceToPB(s *state.InstanceStatus) *agentpb.Instance {
 		r.LocalShare = &share
 	}
 	r.Active = activeToPB(s.Active)
+	statementsToPB(r, s.Statements)
 	for _, o := range s.Operations {
 		r.Operations = append(r.Operations, &agentpb.Operation{Name: o.Name, Error: o.Error, Count: o.Count, Sum: durationpb.New(o.Sum)})
 	}
@@ -126,6 +127,9 @@ func declaredOf(p *agentpb.Policy, version string) ([]state.Declared, error) {
 		var err error
 		if d.Probe, err = probeSpecOf(in.GetProbe()); err != nil {
 			errs = append(errs, fmt.Errorf("pod %q: probe: %w", pod, err))
+		}
+		if d.Statements, err = statementsOf(in.GetStatements()); err != nil {
+			errs = append(errs, fmt.Errorf("pod %q: statements: %w", pod, err))
 		}
 		out = append(out, d)
 	}

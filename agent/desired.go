@@ -204,6 +204,9 @@ func checkDeclared(d state.Declared) error {
 	case len(d.Cluster) > maxCluster || !utf8.ValidString(d.Cluster) || strings.ContainsFunc(d.Cluster, unicode.IsControl):
 		return fmt.Errorf("cluster %q is not a name of at most %d bytes", d.Cluster, maxCluster)
 	}
+	if err := checkStatements(d.Statements); err != nil {
+		return fmt.Errorf("statements: %w", err)
+	}
 	return nil
 }
 

@@ -48,7 +48,7 @@ func (s *Server) Watch(r *agentpb.WatchRequest, stream grpc.ServerStreamingServe
 // pace decides for one reader which snapshots it gets.
 type pace struct {
 	sent time.Time
-	// was is the digest of the snapshot sent last.
+	// was is the outline of the snapshot sent last.
 	was string
 }
 
@@ -56,7 +56,7 @@ type pace struct {
 // changed that a reader must not learn late. Ticks are a little early now and
 // then; a twentieth of the interval is forgiven, or every other one were missed.
 func (p *pace) due(snap *state.Snapshot, interval time.Duration, now time.Time) bool {
-	is := digest(snap)
+	is := outline(snap)
 	if !p.sent.IsZero() && is == p.was && now.Sub(p.sent) < interval-interval/20 {
 		return false
 	}
@@ -64,10 +64,10 @@ func (p *pace) due(snap *state.Snapshot, interval time.Duration, now time.Time) 
 	return true
 }
 
-// digest holds what of a snapshot is sent at once when it changes: which
-// instances there are and what is known and wanted of them, their limits, faults but for
-// the number of hits, and what the node can do. Figures are left out.
-func digest(s *state.Snapshot) string {
+// outline holds what of a snapshot is sent at once when it changes: which
+// instances there are and what is known and wanted of them, their limits, faults but
+// for the number of hits, and what the node can do. Figures are left out.
+func outline(s *state.Snapshot) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%q %q %q %q\n", s.PolicyDigest, s.LimitsWriter, s.Journal, s.Unresolved)
 	for i := range s.Instances {
@@ -81,7 +81,7 @@ func digest(s *state.Snapshot) string {
 			fmt.Fprintf(&b, " node %d", in.Placement.Node)
 		}
 		if in.Declared != nil {
-			fmt.Fprintf(&b, " %q", *in.Declared)
+			fmt.Fprintf(&b, " %#v", *in.Declared)
 		}
 		b.WriteByte('\n')
 	}
@@ -99,6 +99,6 @@ func digest(s *state.Snapshot) string {
 func shorten(r *agentpb.StatusReply) {
 	r.Collectors, r.Nodes = nil, nil
 	for _, in := range r.GetInstances() {
-		in.Operations = nil
+		in.Operations, in.Digests, in.Errors, in.Transactions = nil, nil, nil, nil
 	}
 }

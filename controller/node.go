@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -98,7 +99,7 @@ func declared(p *v1alpha1.DatabasePolicy, pod *corev1.Pod) *agentpb.Declared {
 		Container: p.Spec.Container, Engine: string(p.Spec.Engine),
 		Cluster: m.cluster, Role: string(m.role),
 		Policy: p.Namespace + "/" + p.Name, Numa: numaOf(p),
-		Probe: probeOf(p),
+		Probe: probeOf(p), Statements: statementsOf(p.Spec.Statements),
 	}
 }
 
@@ -135,10 +136,15 @@ func digest(all []*agentpb.Declared) string {
 	e := json.NewEncoder(h)
 	for _, d := range all {
 		// Encoding strings to a hash cannot fail.
+		content := []string{d.GetNamespace(), d.GetPod(), d.GetPodUid(), d.GetContainer(), d.GetEngine(), d.GetCluster(), d.GetRole(), d.GetPolicy(), d.GetNuma()}
+		// Without statements the name is what it was before there were any.
+		if s := d.GetStatements(); s != nil {
+			content = append(content, fmt.Sprint(s.GetDigestsOff(), s.GetTop(), s.GetNoText(), s.GetSlow().AsDuration()), strings.Join(s.GetAudit(), ","))
+		}
 		if p := d.GetProbe(); p != nil {
 			_ = e.Encode([]string{p.GetSecret(), p.GetRead().AsDuration().String(), p.GetWrite(), p.GetWritePeriod().AsDuration().String(), p.GetDatabase(), p.GetTls()})
 		}
-		_ = e.Encode([]string{d.GetNamespace(), d.GetPod(), d.GetPodUid(), d.GetContainer(), d.GetEngine(), d.GetCluster(), d.GetRole(), d.GetPolicy(), d.GetNuma()})
+		_ = e.Encode(content)
 	}
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }

@@ -296,8 +296,9 @@ type Declared struct {
 	Policy  string `protobuf:"bytes,8,opt,name=policy,proto3" json:"policy,omitempty"`
 	// numa is "none" or "single-node".
 	Numa string `protobuf:"bytes,9,opt,name=numa,proto3" json:"numa,omitempty"`
-	// probe is how the instance may be asked by active probes; absent, not at all.
-	Probe         *ActiveProbeSpec `protobuf:"bytes,11,opt,name=probe,proto3" json:"probe,omitempty"`
+	// statements says how its statements are watched; the agent's own defaults
+	// hold without it.
+	Statements    *StatementsPolicy `protobuf:"bytes,10,opt,name=statements,proto3" json:"statements,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -395,45 +396,46 @@ func (x *Declared) GetNuma() string {
 	return ""
 }
 
-func (x *Declared) GetProbe() *ActiveProbeSpec {
+func (x *Declared) GetStatements() *StatementsPolicy {
 	if x != nil {
-		return x.Probe
+		return x.Statements
 	}
 	return nil
 }
 
-// ActiveProbeSpec is how the agent may log in to an instance and ask it how it
-// is. It holds the name of a secret and never its content.
-type ActiveProbeSpec struct {
+// StatementsPolicy says how the statements of an instance are watched.
+type StatementsPolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// secret is in the pod's namespace.
-	Secret string               `protobuf:"bytes,1,opt,name=secret,proto3" json:"secret,omitempty"`
-	Read   *durationpb.Duration `protobuf:"bytes,2,opt,name=read,proto3" json:"read,omitempty"`
-	// write is "off" or "replicated".
-	Write       string               `protobuf:"bytes,3,opt,name=write,proto3" json:"write,omitempty"`
-	WritePeriod *durationpb.Duration `protobuf:"bytes,4,opt,name=write_period,json=writePeriod,proto3" json:"write_period,omitempty"`
-	// database is the one to log in to; the engine's own when empty.
-	Database string `protobuf:"bytes,5,opt,name=database,proto3" json:"database,omitempty"`
-	// tls is "disable" or "verify-ca".
-	Tls           string `protobuf:"bytes,6,opt,name=tls,proto3" json:"tls,omitempty"`
+	// digests_off keeps no statements apart.
+	DigestsOff bool `protobuf:"varint,1,opt,name=digests_off,json=digestsOff,proto3" json:"digests_off,omitempty"`
+	// top is how many digests are shown for the time they take, 0 to 500.
+	Top uint32 `protobuf:"varint,2,opt,name=top,proto3" json:"top,omitempty"`
+	// no_text keeps normalised texts out of everything.
+	NoText bool `protobuf:"varint,3,opt,name=no_text,json=noText,proto3" json:"no_text,omitempty"`
+	// slow is the time from which a statement is counted and recorded as slow;
+	// absent or 0, none is.
+	Slow *durationpb.Duration `protobuf:"bytes,4,opt,name=slow,proto3" json:"slow,omitempty"`
+	// audit lists what is recorded whatever it takes: "session", "read", "write",
+	// "ddl", "all".
+	Audit         []string `protobuf:"bytes,5,rep,name=audit,proto3" json:"audit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *ActiveProbeSpec) Reset() {
-	*x = ActiveProbeSpec{}
+func (x *StatementsPolicy) Reset() {
+	*x = StatementsPolicy{}
 	mi := &file_agent_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *ActiveProbeSpec) String() string {
+func (x *StatementsPolicy) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*ActiveProbeSpec) ProtoMessage() {}
+func (*StatementsPolicy) ProtoMessage() {}
 
-func (x *ActiveProbeSpec) ProtoReflect() protoreflect.Message {
+func (x *StatementsPolicy) ProtoReflect() protoreflect.Message {
 	mi := &file_agent_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -445,51 +447,44 @@ func (x *ActiveProbeSpec) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use ActiveProbeSpec.ProtoReflect.Descriptor instead.
-func (*ActiveProbeSpec) Descriptor() ([]byte, []int) {
+// Deprecated: Use StatementsPolicy.ProtoReflect.Descriptor instead.
+func (*StatementsPolicy) Descriptor() ([]byte, []int) {
 	return file_agent_proto_rawDescGZIP(), []int{3}
 }
 
-func (x *ActiveProbeSpec) GetSecret() string {
+func (x *StatementsPolicy) GetDigestsOff() bool {
 	if x != nil {
-		return x.Secret
+		return x.DigestsOff
 	}
-	return ""
+	return false
 }
 
-func (x *ActiveProbeSpec) GetRead() *durationpb.Duration {
+func (x *StatementsPolicy) GetTop() uint32 {
 	if x != nil {
-		return x.Read
+		return x.Top
+	}
+	return 0
+}
+
+func (x *StatementsPolicy) GetNoText() bool {
+	if x != nil {
+		return x.NoText
+	}
+	return false
+}
+
+func (x *StatementsPolicy) GetSlow() *durationpb.Duration {
+	if x != nil {
+		return x.Slow
 	}
 	return nil
 }
 
-func (x *ActiveProbeSpec) GetWrite() string {
+func (x *StatementsPolicy) GetAudit() []string {
 	if x != nil {
-		return x.Write
-	}
-	return ""
-}
-
-func (x *ActiveProbeSpec) GetWritePeriod() *durationpb.Duration {
-	if x != nil {
-		return x.WritePeriod
+		return x.Audit
 	}
 	return nil
-}
-
-func (x *ActiveProbeSpec) GetDatabase() string {
-	if x != nil {
-		return x.Database
-	}
-	return ""
-}
-
-func (x *ActiveProbeSpec) GetTls() string {
-	if x != nil {
-		return x.Tls
-	}
-	return ""
 }
 
 type ApplyReply struct {
@@ -1145,8 +1140,12 @@ type Instance struct {
 	Numa string `protobuf:"bytes,27,opt,name=numa,proto3" json:"numa,omitempty"`
 	// placement_error says why it is not placed as wanted.
 	PlacementError string `protobuf:"bytes,28,opt,name=placement_error,json=placementError,proto3" json:"placement_error,omitempty"`
-	// active is what active probes found; absent where none are asked for.
-	Active        *Active `protobuf:"bytes,37,opt,name=active,proto3" json:"active,omitempty"`
+	// traffic and what follows are absent while the statement probe is off.
+	Traffic       *Traffic        `protobuf:"bytes,29,opt,name=traffic,proto3" json:"traffic,omitempty"`
+	Transactions  []*Transactions `protobuf:"bytes,30,rep,name=transactions,proto3" json:"transactions,omitempty"`
+	Open          *OpenWork       `protobuf:"bytes,31,opt,name=open,proto3" json:"open,omitempty"`
+	Errors        []*ErrorCount   `protobuf:"bytes,32,rep,name=errors,proto3" json:"errors,omitempty"`
+	Digests       []*Digest       `protobuf:"bytes,33,rep,name=digests,proto3" json:"digests,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1377,48 +1376,74 @@ func (x *Instance) GetPlacementError() string {
 	return ""
 }
 
-func (x *Instance) GetActive() *Active {
+func (x *Instance) GetTraffic() *Traffic {
 	if x != nil {
-		return x.Active
+		return x.Traffic
 	}
 	return nil
 }
 
-// Active is what the opt-in active probes found of an instance. Nothing acts
-// upon it.
-type Active struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// up is absent before the first probe, and where nothing tells it.
-	Up *bool `protobuf:"varint,1,opt,name=up,proto3,oneof" json:"up,omitempty"`
-	// role is "primary", "replica" or empty.
-	Role         string               `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`
-	ReadOnly     *bool                `protobuf:"varint,3,opt,name=read_only,json=readOnly,proto3,oneof" json:"read_only,omitempty"`
-	Lag          *durationpb.Duration `protobuf:"bytes,4,opt,name=lag,proto3" json:"lag,omitempty"`
-	LagBytes     *int64               `protobuf:"varint,5,opt,name=lag_bytes,json=lagBytes,proto3,oneof" json:"lag_bytes,omitempty"`
-	HeartbeatAge *durationpb.Duration `protobuf:"bytes,6,opt,name=heartbeat_age,json=heartbeatAge,proto3" json:"heartbeat_age,omitempty"`
-	Probes       []*ActiveProbe       `protobuf:"bytes,7,rep,name=probes,proto3" json:"probes,omitempty"`
-	// stopped says why the agent does not log in any more.
-	Stopped string `protobuf:"bytes,8,opt,name=stopped,proto3" json:"stopped,omitempty"`
-	// note says what the server did not tell and what it takes.
-	Note          string `protobuf:"bytes,9,opt,name=note,proto3" json:"note,omitempty"`
+func (x *Instance) GetTransactions() []*Transactions {
+	if x != nil {
+		return x.Transactions
+	}
+	return nil
+}
+
+func (x *Instance) GetOpen() *OpenWork {
+	if x != nil {
+		return x.Open
+	}
+	return nil
+}
+
+func (x *Instance) GetErrors() []*ErrorCount {
+	if x != nil {
+		return x.Errors
+	}
+	return nil
+}
+
+func (x *Instance) GetDigests() []*Digest {
+	if x != nil {
+		return x.Digests
+	}
+	return nil
+}
+
+// Traffic is what has gone over an instance's connections.
+type Traffic struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Requests       uint64                 `protobuf:"varint,1,opt,name=requests,proto3" json:"requests,omitempty"`
+	Statements     uint64                 `protobuf:"varint,2,opt,name=statements,proto3" json:"statements,omitempty"`
+	RequestBytes   uint64                 `protobuf:"varint,3,opt,name=request_bytes,json=requestBytes,proto3" json:"request_bytes,omitempty"`
+	ResponseBytes  uint64                 `protobuf:"varint,4,opt,name=response_bytes,json=responseBytes,proto3" json:"response_bytes,omitempty"`
+	StreamInBytes  uint64                 `protobuf:"varint,5,opt,name=stream_in_bytes,json=streamInBytes,proto3" json:"stream_in_bytes,omitempty"`
+	StreamOutBytes uint64                 `protobuf:"varint,6,opt,name=stream_out_bytes,json=streamOutBytes,proto3" json:"stream_out_bytes,omitempty"`
+	Blocked        *durationpb.Duration   `protobuf:"bytes,7,opt,name=blocked,proto3" json:"blocked,omitempty"`
+	SeenBytes      uint64                 `protobuf:"varint,8,opt,name=seen_bytes,json=seenBytes,proto3" json:"seen_bytes,omitempty"`
+	SocketBytes    uint64                 `protobuf:"varint,9,opt,name=socket_bytes,json=socketBytes,proto3" json:"socket_bytes,omitempty"`
+	// slow counts statements that took slow_threshold or more.
+	Slow          uint64               `protobuf:"varint,10,opt,name=slow,proto3" json:"slow,omitempty"`
+	SlowThreshold *durationpb.Duration `protobuf:"bytes,11,opt,name=slow_threshold,json=slowThreshold,proto3" json:"slow_threshold,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *Active) Reset() {
-	*x = Active{}
+func (x *Traffic) Reset() {
+	*x = Traffic{}
 	mi := &file_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *Active) String() string {
+func (x *Traffic) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*Active) ProtoMessage() {}
+func (*Traffic) ProtoMessage() {}
 
-func (x *Active) ProtoReflect() protoreflect.Message {
+func (x *Traffic) ProtoReflect() protoreflect.Message {
 	mi := &file_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -1430,100 +1455,113 @@ func (x *Active) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use Active.ProtoReflect.Descriptor instead.
-func (*Active) Descriptor() ([]byte, []int) {
+// Deprecated: Use Traffic.ProtoReflect.Descriptor instead.
+func (*Traffic) Descriptor() ([]byte, []int) {
 	return file_agent_proto_rawDescGZIP(), []int{14}
 }
 
-func (x *Active) GetUp() bool {
-	if x != nil && x.Up != nil {
-		return *x.Up
-	}
-	return false
-}
-
-func (x *Active) GetRole() string {
+func (x *Traffic) GetRequests() uint64 {
 	if x != nil {
-		return x.Role
-	}
-	return ""
-}
-
-func (x *Active) GetReadOnly() bool {
-	if x != nil && x.ReadOnly != nil {
-		return *x.ReadOnly
-	}
-	return false
-}
-
-func (x *Active) GetLag() *durationpb.Duration {
-	if x != nil {
-		return x.Lag
-	}
-	return nil
-}
-
-func (x *Active) GetLagBytes() int64 {
-	if x != nil && x.LagBytes != nil {
-		return *x.LagBytes
+		return x.Requests
 	}
 	return 0
 }
 
-func (x *Active) GetHeartbeatAge() *durationpb.Duration {
+func (x *Traffic) GetStatements() uint64 {
 	if x != nil {
-		return x.HeartbeatAge
+		return x.Statements
+	}
+	return 0
+}
+
+func (x *Traffic) GetRequestBytes() uint64 {
+	if x != nil {
+		return x.RequestBytes
+	}
+	return 0
+}
+
+func (x *Traffic) GetResponseBytes() uint64 {
+	if x != nil {
+		return x.ResponseBytes
+	}
+	return 0
+}
+
+func (x *Traffic) GetStreamInBytes() uint64 {
+	if x != nil {
+		return x.StreamInBytes
+	}
+	return 0
+}
+
+func (x *Traffic) GetStreamOutBytes() uint64 {
+	if x != nil {
+		return x.StreamOutBytes
+	}
+	return 0
+}
+
+func (x *Traffic) GetBlocked() *durationpb.Duration {
+	if x != nil {
+		return x.Blocked
 	}
 	return nil
 }
 
-func (x *Active) GetProbes() []*ActiveProbe {
+func (x *Traffic) GetSeenBytes() uint64 {
 	if x != nil {
-		return x.Probes
+		return x.SeenBytes
+	}
+	return 0
+}
+
+func (x *Traffic) GetSocketBytes() uint64 {
+	if x != nil {
+		return x.SocketBytes
+	}
+	return 0
+}
+
+func (x *Traffic) GetSlow() uint64 {
+	if x != nil {
+		return x.Slow
+	}
+	return 0
+}
+
+func (x *Traffic) GetSlowThreshold() *durationpb.Duration {
+	if x != nil {
+		return x.SlowThreshold
 	}
 	return nil
 }
 
-func (x *Active) GetStopped() string {
-	if x != nil {
-		return x.Stopped
-	}
-	return ""
-}
-
-func (x *Active) GetNote() string {
-	if x != nil {
-		return x.Note
-	}
-	return ""
-}
-
-type ActiveProbe struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// kind is "connect", "read" or "write".
-	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
-	Ended         *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=ended,proto3" json:"ended,omitempty"`
-	Took          *durationpb.Duration   `protobuf:"bytes,3,opt,name=took,proto3" json:"took,omitempty"`
-	Error         string                 `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
-	Failures      map[string]uint64      `protobuf:"bytes,5,rep,name=failures,proto3" json:"failures,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+// Distribution is a latency distribution. The key i of native stands for
+// (2^((i-1)/2), 2^(i/2)] seconds.
+type Distribution struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Count         uint64                 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	Sum           *durationpb.Duration   `protobuf:"bytes,2,opt,name=sum,proto3" json:"sum,omitempty"`
+	Native        map[int32]uint64       `protobuf:"bytes,3,rep,name=native,proto3" json:"native,omitempty" protobuf_key:"zigzag32,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *ActiveProbe) Reset() {
-	*x = ActiveProbe{}
+func (x *Distribution) Reset() {
+	*x = Distribution{}
 	mi := &file_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *ActiveProbe) String() string {
+func (x *Distribution) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*ActiveProbe) ProtoMessage() {}
+func (*Distribution) ProtoMessage() {}
 
-func (x *ActiveProbe) ProtoReflect() protoreflect.Message {
+func (x *Distribution) ProtoReflect() protoreflect.Message {
 	mi := &file_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -1535,44 +1573,573 @@ func (x *ActiveProbe) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use ActiveProbe.ProtoReflect.Descriptor instead.
-func (*ActiveProbe) Descriptor() ([]byte, []int) {
+// Deprecated: Use Distribution.ProtoReflect.Descriptor instead.
+func (*Distribution) Descriptor() ([]byte, []int) {
 	return file_agent_proto_rawDescGZIP(), []int{15}
 }
 
-func (x *ActiveProbe) GetKind() string {
+func (x *Distribution) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *Distribution) GetSum() *durationpb.Duration {
+	if x != nil {
+		return x.Sum
+	}
+	return nil
+}
+
+func (x *Distribution) GetNative() map[int32]uint64 {
+	if x != nil {
+		return x.Native
+	}
+	return nil
+}
+
+type Transactions struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// outcome is "commit", "rollback" or "unknown".
+	Outcome       string        `protobuf:"bytes,1,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	Duration      *Distribution `protobuf:"bytes,2,opt,name=duration,proto3" json:"duration,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Transactions) Reset() {
+	*x = Transactions{}
+	mi := &file_agent_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Transactions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Transactions) ProtoMessage() {}
+
+func (x *Transactions) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Transactions.ProtoReflect.Descriptor instead.
+func (*Transactions) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Transactions) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
+func (x *Transactions) GetDuration() *Distribution {
+	if x != nil {
+		return x.Duration
+	}
+	return nil
+}
+
+// OpenWork is what is under way now.
+type OpenWork struct {
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	Transactions      int32                  `protobuf:"varint,1,opt,name=transactions,proto3" json:"transactions,omitempty"`
+	OldestTransaction *durationpb.Duration   `protobuf:"bytes,2,opt,name=oldest_transaction,json=oldestTransaction,proto3" json:"oldest_transaction,omitempty"`
+	Requests          int32                  `protobuf:"varint,3,opt,name=requests,proto3" json:"requests,omitempty"`
+	OldestRequest     *durationpb.Duration   `protobuf:"bytes,4,opt,name=oldest_request,json=oldestRequest,proto3" json:"oldest_request,omitempty"`
+	Connections       int32                  `protobuf:"varint,5,opt,name=connections,proto3" json:"connections,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *OpenWork) Reset() {
+	*x = OpenWork{}
+	mi := &file_agent_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenWork) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenWork) ProtoMessage() {}
+
+func (x *OpenWork) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenWork.ProtoReflect.Descriptor instead.
+func (*OpenWork) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *OpenWork) GetTransactions() int32 {
+	if x != nil {
+		return x.Transactions
+	}
+	return 0
+}
+
+func (x *OpenWork) GetOldestTransaction() *durationpb.Duration {
+	if x != nil {
+		return x.OldestTransaction
+	}
+	return nil
+}
+
+func (x *OpenWork) GetRequests() int32 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *OpenWork) GetOldestRequest() *durationpb.Duration {
+	if x != nil {
+		return x.OldestRequest
+	}
+	return nil
+}
+
+func (x *OpenWork) GetConnections() int32 {
+	if x != nil {
+		return x.Connections
+	}
+	return 0
+}
+
+type ErrorCount struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Code          string                 `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	Count         uint64                 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ErrorCount) Reset() {
+	*x = ErrorCount{}
+	mi := &file_agent_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ErrorCount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ErrorCount) ProtoMessage() {}
+
+func (x *ErrorCount) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ErrorCount.ProtoReflect.Descriptor instead.
+func (*ErrorCount) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ErrorCount) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *ErrorCount) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+// Digest is one shape of statement.
+type Digest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// id is sixteen hexadecimal digits, or "other", "unsampled", "tls", "none".
+	Id        string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Operation string `protobuf:"bytes,2,opt,name=operation,proto3" json:"operation,omitempty"`
+	// text is without literals.
+	Text string `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	// since is when it began to be counted apart.
+	Since         *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
+	Errors        uint64                 `protobuf:"varint,5,opt,name=errors,proto3" json:"errors,omitempty"`
+	Rows          uint64                 `protobuf:"varint,6,opt,name=rows,proto3" json:"rows,omitempty"`
+	Duration      *Distribution          `protobuf:"bytes,7,opt,name=duration,proto3" json:"duration,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Digest) Reset() {
+	*x = Digest{}
+	mi := &file_agent_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Digest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Digest) ProtoMessage() {}
+
+func (x *Digest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Digest.ProtoReflect.Descriptor instead.
+func (*Digest) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Digest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Digest) GetOperation() string {
+	if x != nil {
+		return x.Operation
+	}
+	return ""
+}
+
+func (x *Digest) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *Digest) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Digest) GetErrors() uint64 {
+	if x != nil {
+		return x.Errors
+	}
+	return 0
+}
+
+func (x *Digest) GetRows() uint64 {
+	if x != nil {
+		return x.Rows
+	}
+	return 0
+}
+
+func (x *Digest) GetDuration() *Distribution {
+	if x != nil {
+		return x.Duration
+	}
+	return nil
+}
+
+type RecordsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// instance is an id or a name; all instances when empty.
+	Instance string `protobuf:"bytes,1,opt,name=instance,proto3" json:"instance,omitempty"`
+	// kinds are those to send, of Record.kind; all when empty.
+	Kinds         []string `protobuf:"bytes,2,rep,name=kinds,proto3" json:"kinds,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordsRequest) Reset() {
+	*x = RecordsRequest{}
+	mi := &file_agent_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordsRequest) ProtoMessage() {}
+
+func (x *RecordsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordsRequest.ProtoReflect.Descriptor instead.
+func (*RecordsRequest) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *RecordsRequest) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *RecordsRequest) GetKinds() []string {
+	if x != nil {
+		return x.Kinds
+	}
+	return nil
+}
+
+// Record is one statement or session. It holds no literal of a statement and
+// nothing of an authentication.
+type Record struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Time      *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	Node      string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	Namespace string                 `protobuf:"bytes,3,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Pod       string                 `protobuf:"bytes,4,opt,name=pod,proto3" json:"pod,omitempty"`
+	Instance  string                 `protobuf:"bytes,5,opt,name=instance,proto3" json:"instance,omitempty"`
+	Engine    string                 `protobuf:"bytes,6,opt,name=engine,proto3" json:"engine,omitempty"`
+	// kind is "slow", "failed", "read", "write", "ddl", "privilege", "login",
+	// "refused", "logout" or "statement" (audited, none of these).
+	Kind     string `protobuf:"bytes,7,opt,name=kind,proto3" json:"kind,omitempty"`
+	User     string `protobuf:"bytes,8,opt,name=user,proto3" json:"user,omitempty"`
+	Database string `protobuf:"bytes,9,opt,name=database,proto3" json:"database,omitempty"`
+	// client is address:port; empty where it is not known.
+	Client    string `protobuf:"bytes,10,opt,name=client,proto3" json:"client,omitempty"`
+	Digest    string `protobuf:"bytes,11,opt,name=digest,proto3" json:"digest,omitempty"`
+	Statement string `protobuf:"bytes,12,opt,name=statement,proto3" json:"statement,omitempty"`
+	Operation string `protobuf:"bytes,13,opt,name=operation,proto3" json:"operation,omitempty"`
+	// code is the protocol's code of the error.
+	Code          string               `protobuf:"bytes,14,opt,name=code,proto3" json:"code,omitempty"`
+	Duration      *durationpb.Duration `protobuf:"bytes,15,opt,name=duration,proto3" json:"duration,omitempty"`
+	FirstByte     *durationpb.Duration `protobuf:"bytes,16,opt,name=first_byte,json=firstByte,proto3" json:"first_byte,omitempty"`
+	Blocked       *durationpb.Duration `protobuf:"bytes,17,opt,name=blocked,proto3" json:"blocked,omitempty"`
+	Rows          uint64               `protobuf:"varint,18,opt,name=rows,proto3" json:"rows,omitempty"`
+	RequestBytes  uint64               `protobuf:"varint,19,opt,name=request_bytes,json=requestBytes,proto3" json:"request_bytes,omitempty"`
+	ResponseBytes uint64               `protobuf:"varint,20,opt,name=response_bytes,json=responseBytes,proto3" json:"response_bytes,omitempty"`
+	// lost is how many records this caller has missed since the one before.
+	Lost          uint64 `protobuf:"varint,21,opt,name=lost,proto3" json:"lost,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Record) Reset() {
+	*x = Record{}
+	mi := &file_agent_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Record) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Record) ProtoMessage() {}
+
+func (x *Record) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Record.ProtoReflect.Descriptor instead.
+func (*Record) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *Record) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Record) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Record) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *Record) GetPod() string {
+	if x != nil {
+		return x.Pod
+	}
+	return ""
+}
+
+func (x *Record) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *Record) GetEngine() string {
+	if x != nil {
+		return x.Engine
+	}
+	return ""
+}
+
+func (x *Record) GetKind() string {
 	if x != nil {
 		return x.Kind
 	}
 	return ""
 }
 
-func (x *ActiveProbe) GetEnded() *timestamppb.Timestamp {
+func (x *Record) GetUser() string {
 	if x != nil {
-		return x.Ended
-	}
-	return nil
-}
-
-func (x *ActiveProbe) GetTook() *durationpb.Duration {
-	if x != nil {
-		return x.Took
-	}
-	return nil
-}
-
-func (x *ActiveProbe) GetError() string {
-	if x != nil {
-		return x.Error
+		return x.User
 	}
 	return ""
 }
 
-func (x *ActiveProbe) GetFailures() map[string]uint64 {
+func (x *Record) GetDatabase() string {
 	if x != nil {
-		return x.Failures
+		return x.Database
+	}
+	return ""
+}
+
+func (x *Record) GetClient() string {
+	if x != nil {
+		return x.Client
+	}
+	return ""
+}
+
+func (x *Record) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *Record) GetStatement() string {
+	if x != nil {
+		return x.Statement
+	}
+	return ""
+}
+
+func (x *Record) GetOperation() string {
+	if x != nil {
+		return x.Operation
+	}
+	return ""
+}
+
+func (x *Record) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *Record) GetDuration() *durationpb.Duration {
+	if x != nil {
+		return x.Duration
 	}
 	return nil
+}
+
+func (x *Record) GetFirstByte() *durationpb.Duration {
+	if x != nil {
+		return x.FirstByte
+	}
+	return nil
+}
+
+func (x *Record) GetBlocked() *durationpb.Duration {
+	if x != nil {
+		return x.Blocked
+	}
+	return nil
+}
+
+func (x *Record) GetRows() uint64 {
+	if x != nil {
+		return x.Rows
+	}
+	return 0
+}
+
+func (x *Record) GetRequestBytes() uint64 {
+	if x != nil {
+		return x.RequestBytes
+	}
+	return 0
+}
+
+func (x *Record) GetResponseBytes() uint64 {
+	if x != nil {
+		return x.ResponseBytes
+	}
+	return 0
+}
+
+func (x *Record) GetLost() uint64 {
+	if x != nil {
+		return x.Lost
+	}
+	return 0
 }
 
 type Resources struct {
@@ -1593,7 +2160,7 @@ type Resources struct {
 
 func (x *Resources) Reset() {
 	*x = Resources{}
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1605,7 +2172,7 @@ func (x *Resources) String() string {
 func (*Resources) ProtoMessage() {}
 
 func (x *Resources) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1618,7 +2185,7 @@ func (x *Resources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resources.ProtoReflect.Descriptor instead.
 func (*Resources) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{16}
+	return file_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Resources) GetCpuMillicores() int64 {
@@ -1703,7 +2270,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1715,7 +2282,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1728,7 +2295,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{17}
+	return file_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Operation) GetName() string {
@@ -1785,7 +2352,7 @@ type Fault struct {
 
 func (x *Fault) Reset() {
 	*x = Fault{}
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1797,7 +2364,7 @@ func (x *Fault) String() string {
 func (*Fault) ProtoMessage() {}
 
 func (x *Fault) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1810,7 +2377,7 @@ func (x *Fault) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fault.ProtoReflect.Descriptor instead.
 func (*Fault) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{18}
+	return file_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Fault) GetUid() string {
@@ -1922,7 +2489,7 @@ type Capability struct {
 
 func (x *Capability) Reset() {
 	*x = Capability{}
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1934,7 +2501,7 @@ func (x *Capability) String() string {
 func (*Capability) ProtoMessage() {}
 
 func (x *Capability) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1947,7 +2514,7 @@ func (x *Capability) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Capability.ProtoReflect.Descriptor instead.
 func (*Capability) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{19}
+	return file_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Capability) GetName() string {
@@ -1982,7 +2549,7 @@ type Collector struct {
 
 func (x *Collector) Reset() {
 	*x = Collector{}
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1994,7 +2561,7 @@ func (x *Collector) String() string {
 func (*Collector) ProtoMessage() {}
 
 func (x *Collector) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2007,7 +2574,7 @@ func (x *Collector) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Collector.ProtoReflect.Descriptor instead.
 func (*Collector) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20}
+	return file_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Collector) GetName() string {
@@ -2044,7 +2611,7 @@ type NumaNode struct {
 
 func (x *NumaNode) Reset() {
 	*x = NumaNode{}
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2056,7 +2623,7 @@ func (x *NumaNode) String() string {
 func (*NumaNode) ProtoMessage() {}
 
 func (x *NumaNode) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2069,7 +2636,7 @@ func (x *NumaNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NumaNode.ProtoReflect.Descriptor instead.
 func (*NumaNode) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{21}
+	return file_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *NumaNode) GetId() int32 {
@@ -2119,7 +2686,7 @@ type Probe struct {
 
 func (x *Probe) Reset() {
 	*x = Probe{}
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2131,7 +2698,7 @@ func (x *Probe) String() string {
 func (*Probe) ProtoMessage() {}
 
 func (x *Probe) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2144,7 +2711,7 @@ func (x *Probe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Probe.ProtoReflect.Descriptor instead.
 func (*Probe) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{22}
+	return file_agent_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Probe) GetMode() string {
@@ -2190,7 +2757,7 @@ const file_agent_proto_rawDesc = "" +
 	"\adesired\"Z\n" +
 	"\x06Policy\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x128\n" +
-	"\tinstances\x18\x02 \x03(\v2\x1a.mooring.agent.v1.DeclaredR\tinstances\"\x9c\x02\n" +
+	"\tinstances\x18\x02 \x03(\v2\x1a.mooring.agent.v1.DeclaredR\tinstances\"\xa7\x02\n" +
 	"\bDeclared\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
 	"\x03pod\x18\x02 \x01(\tR\x03pod\x12\x17\n" +
@@ -2200,15 +2767,18 @@ const file_agent_proto_rawDesc = "" +
 	"\acluster\x18\x06 \x01(\tR\acluster\x12\x12\n" +
 	"\x04role\x18\a \x01(\tR\x04role\x12\x16\n" +
 	"\x06policy\x18\b \x01(\tR\x06policy\x12\x12\n" +
-	"\x04numa\x18\t \x01(\tR\x04numa\x127\n" +
-	"\x05probe\x18\v \x01(\v2!.mooring.agent.v1.ActiveProbeSpecR\x05probe\"\xda\x01\n" +
-	"\x0fActiveProbeSpec\x12\x16\n" +
-	"\x06secret\x18\x01 \x01(\tR\x06secret\x12-\n" +
-	"\x04read\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x04read\x12\x14\n" +
-	"\x05write\x18\x03 \x01(\tR\x05write\x12<\n" +
-	"\fwrite_period\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\vwritePeriod\x12\x1a\n" +
-	"\bdatabase\x18\x05 \x01(\tR\bdatabase\x12\x10\n" +
-	"\x03tls\x18\x06 \x01(\tR\x03tls\"\xc6\x01\n" +
+	"\x04numa\x18\t \x01(\tR\x04numa\x12B\n" +
+	"\n" +
+	"statements\x18\n" +
+	" \x01(\v2\".mooring.agent.v1.StatementsPolicyR\n" +
+	"statements\"\xa3\x01\n" +
+	"\x10StatementsPolicy\x12\x1f\n" +
+	"\vdigests_off\x18\x01 \x01(\bR\n" +
+	"digestsOff\x12\x10\n" +
+	"\x03top\x18\x02 \x01(\rR\x03top\x12\x17\n" +
+	"\ano_text\x18\x03 \x01(\bR\x06noText\x12-\n" +
+	"\x04slow\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x04slow\x12\x14\n" +
+	"\x05audit\x18\x05 \x03(\tR\x05audit\"\xc6\x01\n" +
 	"\n" +
 	"ApplyReply\x12\x1a\n" +
 	"\binstance\x18\x01 \x01(\tR\binstance\x12\x18\n" +
@@ -2263,7 +2833,7 @@ const file_agent_proto_rawDesc = "" +
 	"unresolved\x12#\n" +
 	"\rpolicy_digest\x18\x0e \x01(\tR\fpolicyDigest\x12\x14\n" +
 	"\x05epoch\x18\x0f \x01(\x04R\x05epoch\x12#\n" +
-	"\rlimits_writer\x18\x10 \x01(\tR\flimitsWriter\"\x96\a\n" +
+	"\rlimits_writer\x18\x10 \x01(\tR\flimitsWriter\"\xf7\b\n" +
 	"\bInstance\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1c\n" +
@@ -2297,35 +2867,86 @@ const file_agent_proto_rawDesc = "" +
 	"\x04role\x18\x19 \x01(\tR\x04role\x12\x16\n" +
 	"\x06policy\x18\x1a \x01(\tR\x06policy\x12\x12\n" +
 	"\x04numa\x18\x1b \x01(\tR\x04numa\x12'\n" +
-	"\x0fplacement_error\x18\x1c \x01(\tR\x0eplacementError\x120\n" +
-	"\x06active\x18% \x01(\v2\x18.mooring.agent.v1.ActiveR\x06activeB\f\n" +
+	"\x0fplacement_error\x18\x1c \x01(\tR\x0eplacementError\x123\n" +
+	"\atraffic\x18\x1d \x01(\v2\x19.mooring.agent.v1.TrafficR\atraffic\x12B\n" +
+	"\ftransactions\x18\x1e \x03(\v2\x1e.mooring.agent.v1.TransactionsR\ftransactions\x12.\n" +
+	"\x04open\x18\x1f \x01(\v2\x1a.mooring.agent.v1.OpenWorkR\x04open\x124\n" +
+	"\x06errors\x18  \x03(\v2\x1c.mooring.agent.v1.ErrorCountR\x06errors\x122\n" +
+	"\adigests\x18! \x03(\v2\x18.mooring.agent.v1.DigestR\adigestsB\f\n" +
 	"\n" +
 	"_numa_nodeB\x0e\n" +
-	"\f_local_share\"\xea\x02\n" +
-	"\x06Active\x12\x13\n" +
-	"\x02up\x18\x01 \x01(\bH\x00R\x02up\x88\x01\x01\x12\x12\n" +
-	"\x04role\x18\x02 \x01(\tR\x04role\x12 \n" +
-	"\tread_only\x18\x03 \x01(\bH\x01R\breadOnly\x88\x01\x01\x12+\n" +
-	"\x03lag\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x03lag\x12 \n" +
-	"\tlag_bytes\x18\x05 \x01(\x03H\x02R\blagBytes\x88\x01\x01\x12>\n" +
-	"\rheartbeat_age\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\fheartbeatAge\x125\n" +
-	"\x06probes\x18\a \x03(\v2\x1d.mooring.agent.v1.ActiveProbeR\x06probes\x12\x18\n" +
-	"\astopped\x18\b \x01(\tR\astopped\x12\x12\n" +
-	"\x04note\x18\t \x01(\tR\x04noteB\x05\n" +
-	"\x03_upB\f\n" +
+	"\f_local_share\"\xb0\x03\n" +
+	"\aTraffic\x12\x1a\n" +
+	"\brequests\x18\x01 \x01(\x04R\brequests\x12\x1e\n" +
 	"\n" +
-	"_read_onlyB\f\n" +
+	"statements\x18\x02 \x01(\x04R\n" +
+	"statements\x12#\n" +
+	"\rrequest_bytes\x18\x03 \x01(\x04R\frequestBytes\x12%\n" +
+	"\x0eresponse_bytes\x18\x04 \x01(\x04R\rresponseBytes\x12&\n" +
+	"\x0fstream_in_bytes\x18\x05 \x01(\x04R\rstreamInBytes\x12(\n" +
+	"\x10stream_out_bytes\x18\x06 \x01(\x04R\x0estreamOutBytes\x123\n" +
+	"\ablocked\x18\a \x01(\v2\x19.google.protobuf.DurationR\ablocked\x12\x1d\n" +
 	"\n" +
-	"_lag_bytes\"\x9e\x02\n" +
-	"\vActiveProbe\x12\x12\n" +
-	"\x04kind\x18\x01 \x01(\tR\x04kind\x120\n" +
-	"\x05ended\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05ended\x12-\n" +
-	"\x04took\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x04took\x12\x14\n" +
-	"\x05error\x18\x04 \x01(\tR\x05error\x12G\n" +
-	"\bfailures\x18\x05 \x03(\v2+.mooring.agent.v1.ActiveProbe.FailuresEntryR\bfailures\x1a;\n" +
-	"\rFailuresEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\x92\x04\n" +
+	"seen_bytes\x18\b \x01(\x04R\tseenBytes\x12!\n" +
+	"\fsocket_bytes\x18\t \x01(\x04R\vsocketBytes\x12\x12\n" +
+	"\x04slow\x18\n" +
+	" \x01(\x04R\x04slow\x12@\n" +
+	"\x0eslow_threshold\x18\v \x01(\v2\x19.google.protobuf.DurationR\rslowThreshold\"\xd0\x01\n" +
+	"\fDistribution\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\x04R\x05count\x12+\n" +
+	"\x03sum\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03sum\x12B\n" +
+	"\x06native\x18\x03 \x03(\v2*.mooring.agent.v1.Distribution.NativeEntryR\x06native\x1a9\n" +
+	"\vNativeEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\x11R\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"d\n" +
+	"\fTransactions\x12\x18\n" +
+	"\aoutcome\x18\x01 \x01(\tR\aoutcome\x12:\n" +
+	"\bduration\x18\x02 \x01(\v2\x1e.mooring.agent.v1.DistributionR\bduration\"\xf8\x01\n" +
+	"\bOpenWork\x12\"\n" +
+	"\ftransactions\x18\x01 \x01(\x05R\ftransactions\x12H\n" +
+	"\x12oldest_transaction\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x11oldestTransaction\x12\x1a\n" +
+	"\brequests\x18\x03 \x01(\x05R\brequests\x12@\n" +
+	"\x0eoldest_request\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\roldestRequest\x12 \n" +
+	"\vconnections\x18\x05 \x01(\x05R\vconnections\"6\n" +
+	"\n" +
+	"ErrorCount\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\tR\x04code\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x04R\x05count\"\xe4\x01\n" +
+	"\x06Digest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
+	"\toperation\x18\x02 \x01(\tR\toperation\x12\x12\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\x120\n" +
+	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x16\n" +
+	"\x06errors\x18\x05 \x01(\x04R\x06errors\x12\x12\n" +
+	"\x04rows\x18\x06 \x01(\x04R\x04rows\x12:\n" +
+	"\bduration\x18\a \x01(\v2\x1e.mooring.agent.v1.DistributionR\bduration\"B\n" +
+	"\x0eRecordsRequest\x12\x1a\n" +
+	"\binstance\x18\x01 \x01(\tR\binstance\x12\x14\n" +
+	"\x05kinds\x18\x02 \x03(\tR\x05kinds\"\x8e\x05\n" +
+	"\x06Record\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\x12\x1c\n" +
+	"\tnamespace\x18\x03 \x01(\tR\tnamespace\x12\x10\n" +
+	"\x03pod\x18\x04 \x01(\tR\x03pod\x12\x1a\n" +
+	"\binstance\x18\x05 \x01(\tR\binstance\x12\x16\n" +
+	"\x06engine\x18\x06 \x01(\tR\x06engine\x12\x12\n" +
+	"\x04kind\x18\a \x01(\tR\x04kind\x12\x12\n" +
+	"\x04user\x18\b \x01(\tR\x04user\x12\x1a\n" +
+	"\bdatabase\x18\t \x01(\tR\bdatabase\x12\x16\n" +
+	"\x06client\x18\n" +
+	" \x01(\tR\x06client\x12\x16\n" +
+	"\x06digest\x18\v \x01(\tR\x06digest\x12\x1c\n" +
+	"\tstatement\x18\f \x01(\tR\tstatement\x12\x1c\n" +
+	"\toperation\x18\r \x01(\tR\toperation\x12\x12\n" +
+	"\x04code\x18\x0e \x01(\tR\x04code\x125\n" +
+	"\bduration\x18\x0f \x01(\v2\x19.google.protobuf.DurationR\bduration\x128\n" +
+	"\n" +
+	"first_byte\x18\x10 \x01(\v2\x19.google.protobuf.DurationR\tfirstByte\x123\n" +
+	"\ablocked\x18\x11 \x01(\v2\x19.google.protobuf.DurationR\ablocked\x12\x12\n" +
+	"\x04rows\x18\x12 \x01(\x04R\x04rows\x12#\n" +
+	"\rrequest_bytes\x18\x13 \x01(\x04R\frequestBytes\x12%\n" +
+	"\x0eresponse_bytes\x18\x14 \x01(\x04R\rresponseBytes\x12\x12\n" +
+	"\x04lost\x18\x15 \x01(\x04R\x04lost\"\x92\x04\n" +
 	"\tResources\x12%\n" +
 	"\x0ecpu_millicores\x18\x01 \x01(\x03R\rcpuMillicores\x126\n" +
 	"\tcpu_usage\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\bcpuUsage\x12>\n" +
@@ -2390,12 +3011,13 @@ const file_agent_proto_rawDesc = "" +
 	"\x04lost\x18\x03 \x03(\v2!.mooring.agent.v1.Probe.LostEntryR\x04lost\x1a7\n" +
 	"\tLostEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x012\xbe\x02\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x012\x87\x03\n" +
 	"\x05Agent\x12E\n" +
 	"\x05Apply\x12\x1e.mooring.agent.v1.ApplyRequest\x1a\x1c.mooring.agent.v1.ApplyReply\x12H\n" +
 	"\x06Status\x12\x1f.mooring.agent.v1.StatusRequest\x1a\x1d.mooring.agent.v1.StatusReply\x12H\n" +
 	"\x05Watch\x12\x1e.mooring.agent.v1.WatchRequest\x1a\x1d.mooring.agent.v1.StatusReply0\x01\x12Z\n" +
-	"\fCapabilities\x12%.mooring.agent.v1.CapabilitiesRequest\x1a#.mooring.agent.v1.CapabilitiesReplyB.Z,github.com/mooring-dev/mooring/agent/agentpbb\x06proto3"
+	"\fCapabilities\x12%.mooring.agent.v1.CapabilitiesRequest\x1a#.mooring.agent.v1.CapabilitiesReply\x12G\n" +
+	"\aRecords\x12 .mooring.agent.v1.RecordsRequest\x1a\x18.mooring.agent.v1.Record0\x01B.Z,github.com/mooring-dev/mooring/agent/agentpbb\x06proto3"
 
 var (
 	file_agent_proto_rawDescOnce sync.Once
@@ -2409,12 +3031,12 @@ func file_agent_proto_rawDescGZIP() []byte {
 	return file_agent_proto_rawDescData
 }
 
-var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_agent_proto_goTypes = []any{
 	(*ApplyRequest)(nil),          // 0: mooring.agent.v1.ApplyRequest
 	(*Policy)(nil),                // 1: mooring.agent.v1.Policy
 	(*Declared)(nil),              // 2: mooring.agent.v1.Declared
-	(*ActiveProbeSpec)(nil),       // 3: mooring.agent.v1.ActiveProbeSpec
+	(*StatementsPolicy)(nil),      // 3: mooring.agent.v1.StatementsPolicy
 	(*ApplyReply)(nil),            // 4: mooring.agent.v1.ApplyReply
 	(*Placement)(nil),             // 5: mooring.agent.v1.Placement
 	(*Size)(nil),                  // 6: mooring.agent.v1.Size
@@ -2425,22 +3047,28 @@ var file_agent_proto_goTypes = []any{
 	(*CapabilitiesReply)(nil),     // 11: mooring.agent.v1.CapabilitiesReply
 	(*StatusReply)(nil),           // 12: mooring.agent.v1.StatusReply
 	(*Instance)(nil),              // 13: mooring.agent.v1.Instance
-	(*Active)(nil),                // 14: mooring.agent.v1.Active
-	(*ActiveProbe)(nil),           // 15: mooring.agent.v1.ActiveProbe
-	(*Resources)(nil),             // 16: mooring.agent.v1.Resources
-	(*Operation)(nil),             // 17: mooring.agent.v1.Operation
-	(*Fault)(nil),                 // 18: mooring.agent.v1.Fault
-	(*Capability)(nil),            // 19: mooring.agent.v1.Capability
-	(*Collector)(nil),             // 20: mooring.agent.v1.Collector
-	(*NumaNode)(nil),              // 21: mooring.agent.v1.NumaNode
-	(*Probe)(nil),                 // 22: mooring.agent.v1.Probe
-	nil,                           // 23: mooring.agent.v1.FaultSpec.ParamsEntry
-	nil,                           // 24: mooring.agent.v1.ActiveProbe.FailuresEntry
-	nil,                           // 25: mooring.agent.v1.Resources.NodeBytesEntry
-	nil,                           // 26: mooring.agent.v1.Fault.ParamsEntry
-	nil,                           // 27: mooring.agent.v1.Probe.LostEntry
-	(*durationpb.Duration)(nil),   // 28: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 29: google.protobuf.Timestamp
+	(*Traffic)(nil),               // 14: mooring.agent.v1.Traffic
+	(*Distribution)(nil),          // 15: mooring.agent.v1.Distribution
+	(*Transactions)(nil),          // 16: mooring.agent.v1.Transactions
+	(*OpenWork)(nil),              // 17: mooring.agent.v1.OpenWork
+	(*ErrorCount)(nil),            // 18: mooring.agent.v1.ErrorCount
+	(*Digest)(nil),                // 19: mooring.agent.v1.Digest
+	(*RecordsRequest)(nil),        // 20: mooring.agent.v1.RecordsRequest
+	(*Record)(nil),                // 21: mooring.agent.v1.Record
+	(*Resources)(nil),             // 22: mooring.agent.v1.Resources
+	(*Operation)(nil),             // 23: mooring.agent.v1.Operation
+	(*Fault)(nil),                 // 24: mooring.agent.v1.Fault
+	(*Capability)(nil),            // 25: mooring.agent.v1.Capability
+	(*Collector)(nil),             // 26: mooring.agent.v1.Collector
+	(*NumaNode)(nil),              // 27: mooring.agent.v1.NumaNode
+	(*Probe)(nil),                 // 28: mooring.agent.v1.Probe
+	nil,                           // 29: mooring.agent.v1.FaultSpec.ParamsEntry
+	nil,                           // 30: mooring.agent.v1.Distribution.NativeEntry
+	nil,                           // 31: mooring.agent.v1.Resources.NodeBytesEntry
+	nil,                           // 32: mooring.agent.v1.Fault.ParamsEntry
+	nil,                           // 33: mooring.agent.v1.Probe.LostEntry
+	(*durationpb.Duration)(nil),   // 34: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 35: google.protobuf.Timestamp
 }
 var file_agent_proto_depIdxs = []int32{
 	5,  // 0: mooring.agent.v1.ApplyRequest.placement:type_name -> mooring.agent.v1.Placement
@@ -2448,57 +3076,69 @@ var file_agent_proto_depIdxs = []int32{
 	7,  // 2: mooring.agent.v1.ApplyRequest.fault:type_name -> mooring.agent.v1.FaultSpec
 	1,  // 3: mooring.agent.v1.ApplyRequest.policy:type_name -> mooring.agent.v1.Policy
 	2,  // 4: mooring.agent.v1.Policy.instances:type_name -> mooring.agent.v1.Declared
-	3,  // 5: mooring.agent.v1.Declared.probe:type_name -> mooring.agent.v1.ActiveProbeSpec
-	28, // 6: mooring.agent.v1.ActiveProbeSpec.read:type_name -> google.protobuf.Duration
-	28, // 7: mooring.agent.v1.ActiveProbeSpec.write_period:type_name -> google.protobuf.Duration
-	18, // 8: mooring.agent.v1.ApplyReply.fault:type_name -> mooring.agent.v1.Fault
-	16, // 9: mooring.agent.v1.ApplyReply.resources:type_name -> mooring.agent.v1.Resources
-	23, // 10: mooring.agent.v1.FaultSpec.params:type_name -> mooring.agent.v1.FaultSpec.ParamsEntry
-	28, // 11: mooring.agent.v1.FaultSpec.duration:type_name -> google.protobuf.Duration
-	29, // 12: mooring.agent.v1.FaultSpec.not_after:type_name -> google.protobuf.Timestamp
-	28, // 13: mooring.agent.v1.FaultSpec.lease:type_name -> google.protobuf.Duration
-	28, // 14: mooring.agent.v1.WatchRequest.interval:type_name -> google.protobuf.Duration
-	19, // 15: mooring.agent.v1.CapabilitiesReply.capabilities:type_name -> mooring.agent.v1.Capability
-	29, // 16: mooring.agent.v1.StatusReply.time:type_name -> google.protobuf.Timestamp
-	13, // 17: mooring.agent.v1.StatusReply.instances:type_name -> mooring.agent.v1.Instance
-	18, // 18: mooring.agent.v1.StatusReply.faults:type_name -> mooring.agent.v1.Fault
-	19, // 19: mooring.agent.v1.StatusReply.capabilities:type_name -> mooring.agent.v1.Capability
-	20, // 20: mooring.agent.v1.StatusReply.collectors:type_name -> mooring.agent.v1.Collector
-	21, // 21: mooring.agent.v1.StatusReply.nodes:type_name -> mooring.agent.v1.NumaNode
-	22, // 22: mooring.agent.v1.StatusReply.probe:type_name -> mooring.agent.v1.Probe
-	16, // 23: mooring.agent.v1.Instance.resources:type_name -> mooring.agent.v1.Resources
-	17, // 24: mooring.agent.v1.Instance.operations:type_name -> mooring.agent.v1.Operation
-	14, // 25: mooring.agent.v1.Instance.active:type_name -> mooring.agent.v1.Active
-	28, // 26: mooring.agent.v1.Active.lag:type_name -> google.protobuf.Duration
-	28, // 27: mooring.agent.v1.Active.heartbeat_age:type_name -> google.protobuf.Duration
-	15, // 28: mooring.agent.v1.Active.probes:type_name -> mooring.agent.v1.ActiveProbe
-	29, // 29: mooring.agent.v1.ActiveProbe.ended:type_name -> google.protobuf.Timestamp
-	28, // 30: mooring.agent.v1.ActiveProbe.took:type_name -> google.protobuf.Duration
-	24, // 31: mooring.agent.v1.ActiveProbe.failures:type_name -> mooring.agent.v1.ActiveProbe.FailuresEntry
-	28, // 32: mooring.agent.v1.Resources.cpu_usage:type_name -> google.protobuf.Duration
-	28, // 33: mooring.agent.v1.Resources.cpu_throttled:type_name -> google.protobuf.Duration
-	25, // 34: mooring.agent.v1.Resources.node_bytes:type_name -> mooring.agent.v1.Resources.NodeBytesEntry
-	28, // 35: mooring.agent.v1.Operation.sum:type_name -> google.protobuf.Duration
-	26, // 36: mooring.agent.v1.Fault.params:type_name -> mooring.agent.v1.Fault.ParamsEntry
-	29, // 37: mooring.agent.v1.Fault.started:type_name -> google.protobuf.Timestamp
-	29, // 38: mooring.agent.v1.Fault.deadline:type_name -> google.protobuf.Timestamp
-	29, // 39: mooring.agent.v1.Fault.ended:type_name -> google.protobuf.Timestamp
-	29, // 40: mooring.agent.v1.Fault.lease_until:type_name -> google.protobuf.Timestamp
-	28, // 41: mooring.agent.v1.Collector.duration:type_name -> google.protobuf.Duration
-	27, // 42: mooring.agent.v1.Probe.lost:type_name -> mooring.agent.v1.Probe.LostEntry
-	0,  // 43: mooring.agent.v1.Agent.Apply:input_type -> mooring.agent.v1.ApplyRequest
-	8,  // 44: mooring.agent.v1.Agent.Status:input_type -> mooring.agent.v1.StatusRequest
-	9,  // 45: mooring.agent.v1.Agent.Watch:input_type -> mooring.agent.v1.WatchRequest
-	10, // 46: mooring.agent.v1.Agent.Capabilities:input_type -> mooring.agent.v1.CapabilitiesRequest
-	4,  // 47: mooring.agent.v1.Agent.Apply:output_type -> mooring.agent.v1.ApplyReply
-	12, // 48: mooring.agent.v1.Agent.Status:output_type -> mooring.agent.v1.StatusReply
-	12, // 49: mooring.agent.v1.Agent.Watch:output_type -> mooring.agent.v1.StatusReply
-	11, // 50: mooring.agent.v1.Agent.Capabilities:output_type -> mooring.agent.v1.CapabilitiesReply
-	47, // [47:51] is the sub-list for method output_type
-	43, // [43:47] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	3,  // 5: mooring.agent.v1.Declared.statements:type_name -> mooring.agent.v1.StatementsPolicy
+	34, // 6: mooring.agent.v1.StatementsPolicy.slow:type_name -> google.protobuf.Duration
+	24, // 7: mooring.agent.v1.ApplyReply.fault:type_name -> mooring.agent.v1.Fault
+	22, // 8: mooring.agent.v1.ApplyReply.resources:type_name -> mooring.agent.v1.Resources
+	29, // 9: mooring.agent.v1.FaultSpec.params:type_name -> mooring.agent.v1.FaultSpec.ParamsEntry
+	34, // 10: mooring.agent.v1.FaultSpec.duration:type_name -> google.protobuf.Duration
+	35, // 11: mooring.agent.v1.FaultSpec.not_after:type_name -> google.protobuf.Timestamp
+	34, // 12: mooring.agent.v1.FaultSpec.lease:type_name -> google.protobuf.Duration
+	34, // 13: mooring.agent.v1.WatchRequest.interval:type_name -> google.protobuf.Duration
+	25, // 14: mooring.agent.v1.CapabilitiesReply.capabilities:type_name -> mooring.agent.v1.Capability
+	35, // 15: mooring.agent.v1.StatusReply.time:type_name -> google.protobuf.Timestamp
+	13, // 16: mooring.agent.v1.StatusReply.instances:type_name -> mooring.agent.v1.Instance
+	24, // 17: mooring.agent.v1.StatusReply.faults:type_name -> mooring.agent.v1.Fault
+	25, // 18: mooring.agent.v1.StatusReply.capabilities:type_name -> mooring.agent.v1.Capability
+	26, // 19: mooring.agent.v1.StatusReply.collectors:type_name -> mooring.agent.v1.Collector
+	27, // 20: mooring.agent.v1.StatusReply.nodes:type_name -> mooring.agent.v1.NumaNode
+	28, // 21: mooring.agent.v1.StatusReply.probe:type_name -> mooring.agent.v1.Probe
+	22, // 22: mooring.agent.v1.Instance.resources:type_name -> mooring.agent.v1.Resources
+	23, // 23: mooring.agent.v1.Instance.operations:type_name -> mooring.agent.v1.Operation
+	14, // 24: mooring.agent.v1.Instance.traffic:type_name -> mooring.agent.v1.Traffic
+	16, // 25: mooring.agent.v1.Instance.transactions:type_name -> mooring.agent.v1.Transactions
+	17, // 26: mooring.agent.v1.Instance.open:type_name -> mooring.agent.v1.OpenWork
+	18, // 27: mooring.agent.v1.Instance.errors:type_name -> mooring.agent.v1.ErrorCount
+	19, // 28: mooring.agent.v1.Instance.digests:type_name -> mooring.agent.v1.Digest
+	34, // 29: mooring.agent.v1.Traffic.blocked:type_name -> google.protobuf.Duration
+	34, // 30: mooring.agent.v1.Traffic.slow_threshold:type_name -> google.protobuf.Duration
+	34, // 31: mooring.agent.v1.Distribution.sum:type_name -> google.protobuf.Duration
+	30, // 32: mooring.agent.v1.Distribution.native:type_name -> mooring.agent.v1.Distribution.NativeEntry
+	15, // 33: mooring.agent.v1.Transactions.duration:type_name -> mooring.agent.v1.Distribution
+	34, // 34: mooring.agent.v1.OpenWork.oldest_transaction:type_name -> google.protobuf.Duration
+	34, // 35: mooring.agent.v1.OpenWork.oldest_request:type_name -> google.protobuf.Duration
+	35, // 36: mooring.agent.v1.Digest.since:type_name -> google.protobuf.Timestamp
+	15, // 37: mooring.agent.v1.Digest.duration:type_name -> mooring.agent.v1.Distribution
+	35, // 38: mooring.agent.v1.Record.time:type_name -> google.protobuf.Timestamp
+	34, // 39: mooring.agent.v1.Record.duration:type_name -> google.protobuf.Duration
+	34, // 40: mooring.agent.v1.Record.first_byte:type_name -> google.protobuf.Duration
+	34, // 41: mooring.agent.v1.Record.blocked:type_name -> google.protobuf.Duration
+	34, // 42: mooring.agent.v1.Resources.cpu_usage:type_name -> google.protobuf.Duration
+	34, // 43: mooring.agent.v1.Resources.cpu_throttled:type_name -> google.protobuf.Duration
+	31, // 44: mooring.agent.v1.Resources.node_bytes:type_name -> mooring.agent.v1.Resources.NodeBytesEntry
+	34, // 45: mooring.agent.v1.Operation.sum:type_name -> google.protobuf.Duration
+	32, // 46: mooring.agent.v1.Fault.params:type_name -> mooring.agent.v1.Fault.ParamsEntry
+	35, // 47: mooring.agent.v1.Fault.started:type_name -> google.protobuf.Timestamp
+	35, // 48: mooring.agent.v1.Fault.deadline:type_name -> google.protobuf.Timestamp
+	35, // 49: mooring.agent.v1.Fault.ended:type_name -> google.protobuf.Timestamp
+	35, // 50: mooring.agent.v1.Fault.lease_until:type_name -> google.protobuf.Timestamp
+	34, // 51: mooring.agent.v1.Collector.duration:type_name -> google.protobuf.Duration
+	33, // 52: mooring.agent.v1.Probe.lost:type_name -> mooring.agent.v1.Probe.LostEntry
+	0,  // 53: mooring.agent.v1.Agent.Apply:input_type -> mooring.agent.v1.ApplyRequest
+	8,  // 54: mooring.agent.v1.Agent.Status:input_type -> mooring.agent.v1.StatusRequest
+	9,  // 55: mooring.agent.v1.Agent.Watch:input_type -> mooring.agent.v1.WatchRequest
+	10, // 56: mooring.agent.v1.Agent.Capabilities:input_type -> mooring.agent.v1.CapabilitiesRequest
+	20, // 57: mooring.agent.v1.Agent.Records:input_type -> mooring.agent.v1.RecordsRequest
+	4,  // 58: mooring.agent.v1.Agent.Apply:output_type -> mooring.agent.v1.ApplyReply
+	12, // 59: mooring.agent.v1.Agent.Status:output_type -> mooring.agent.v1.StatusReply
+	12, // 60: mooring.agent.v1.Agent.Watch:output_type -> mooring.agent.v1.StatusReply
+	11, // 61: mooring.agent.v1.Agent.Capabilities:output_type -> mooring.agent.v1.CapabilitiesReply
+	21, // 62: mooring.agent.v1.Agent.Records:output_type -> mooring.agent.v1.Record
+	58, // [58:63] is the sub-list for method output_type
+	53, // [53:58] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_agent_proto_init() }
@@ -2515,14 +3155,13 @@ func file_agent_proto_init() {
 	file_agent_proto_msgTypes[5].OneofWrappers = []any{}
 	file_agent_proto_msgTypes[6].OneofWrappers = []any{}
 	file_agent_proto_msgTypes[13].OneofWrappers = []any{}
-	file_agent_proto_msgTypes[14].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_proto_rawDesc), len(file_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

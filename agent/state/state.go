@@ -101,6 +101,9 @@ type Declared struct {
 	NUMA string `json:"numa"`
 	// Probe is how it may be asked by active probes; zero where it may not.
 	Probe ProbeSpec `json:"probe,omitzero"`
+	// Statements says how its statements are watched; the zero value is for the
+	// agent's defaults.
+	Statements StatementsPolicy `json:"statements,omitzero"`
 }
 
 // Resources is what an instance may use and uses, read from the kernel.

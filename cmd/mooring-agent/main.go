@@ -121,6 +121,11 @@ func configFlags(f *pflag.FlagSet, c *agent.Config) {
 	f.StringVar(&c.ProcRoot, "proc-root", c.ProcRoot, "where the host's proc file system is")
 	f.StringVar(&c.SysRoot, "sys-root", c.SysRoot, "where the host's sysfs is")
 	f.StringVar(&c.CgroupRoot, "cgroup-root", c.CgroupRoot, "where the host's cgroup file system is")
+	f.StringVar(&c.Records, "records", c.Records, "where slow, failed and audited statements go as JSON lines: stdout or the absolute path of a file (default: only to mooringctl records)")
+	f.IntVar(&c.Statements.Top, "digests", c.Statements.Top, "how many statement digests of an instance are shown, 0 to 500; a policy may say otherwise")
+	f.BoolVar(&c.Statements.NoText, "no-digest-text", c.Statements.NoText, "keep normalised statement texts out of metrics and records; a policy may say otherwise")
+	f.DurationVar(&c.Statements.Slow, "slow-threshold", c.Statements.Slow, "time from which a statement is counted and recorded as slow, 0 for none; a policy may say otherwise")
+	f.StringSliceVar(&c.Audit, "audit", c.Audit, "what is recorded whatever it takes: session, read, write, ddl, all (default: nothing); a policy may say otherwise")
 	f.DurationVar(&c.Tick, "tick", c.Tick, "how often counters are read")
 	f.DurationVar(&c.Discover, "discover", c.Discover, "how often instances are looked for")
 }

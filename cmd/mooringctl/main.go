@@ -138,7 +138,7 @@ func (c *client) root() *cobra.Command {
 	f.StringVarP(&c.format, "output", "o", "table", "output format: table or json")
 	f.DurationVar(&c.timeout, "timeout", 2*time.Minute, "how long to wait for the agent")
 	cmd.AddCommand(c.statusCommand(), c.instancesCommand(), c.pinCommand(), c.resizeCommand(), c.faultCommand(), c.doctorCommand(),
-		c.topCommand(), c.explainCommand())
+		c.topCommand(), c.explainCommand(), c.recordsCommand())
 	return cmd
 }
 

@@ -81,6 +81,10 @@ type DatabasePolicySpec struct {
 	// +optional
 	// +kubebuilder:default=None
 	NUMA NUMAPolicy `json:"numa,omitempty"`
+	// statements says how the instances' statements are watched; without it the
+	// agents' own flags decide.
+	// +optional
+	Statements *StatementsSpec `json:"statements,omitempty"`
 	// chaos says what experiments may do to the instances; nothing without it.
 	// +optional
 	Chaos ChaosLimits `json:"chaos,omitempty"`
@@ -171,6 +175,51 @@ type ProbeWrite struct {
 	// +kubebuilder:default="10s"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('10s') && duration(self) <= duration('1h')",message="must be from 10s to 1h"
 	Period metav1.Duration `json:"period,omitempty"`
+}
+
+// TextPolicy says what is kept of the texts of statements.
+// +kubebuilder:validation:Enum=Normalized;Off
+type TextPolicy string
+
+// Text policies.
+const (
+	// TextNormalized keeps texts without their literals.
+	TextNormalized TextPolicy = "Normalized"
+	// TextOff keeps none.
+	TextOff TextPolicy = "Off"
+)
+
+// AuditClass is what is recorded whatever it takes.
+// +kubebuilder:validation:Enum=session;read;write;ddl;all
+type AuditClass string
+
+// StatementsSpec says how statements are watched.
+type StatementsSpec struct {
+	// digests keeps statements apart by their shape.
+	// +optional
+	// +kubebuilder:default=true
+	Digests *bool `json:"digests,omitempty"`
+	// top is how many digests of an instance are shown for the time they take.
+	// +optional
+	// +kubebuilder:default=100
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=500
+	Top *int32 `json:"top,omitempty"`
+	// text says what is kept of their texts.
+	// +optional
+	// +kubebuilder:default=Normalized
+	Text TextPolicy `json:"text,omitempty"`
+	// slowThreshold is the time from which a statement is counted and recorded as
+	// slow; 0s for none.
+	// +optional
+	// +kubebuilder:default="100ms"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('24h')",message="must be between 0s and 24h"
+	SlowThreshold *metav1.Duration `json:"slowThreshold,omitempty"`
+	// audit lists what is recorded whatever it takes; nothing by default.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=5
+	Audit []AuditClass `json:"audit,omitempty"`
 }
 
 // RoleSource finds an instance's role in a pod label that the database's own
