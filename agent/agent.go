@@ -17,6 +17,7 @@ import (
 	"github.com/mooring-dev/mooring/agent/agentpb"
 	"github.com/mooring-dev/mooring/agent/cgroup"
 	"github.com/mooring-dev/mooring/agent/change"
+	"github.com/mooring-dev/mooring/agent/digest"
 	"github.com/mooring-dev/mooring/agent/journal"
 	"github.com/mooring-dev/mooring/agent/pods"
 	"github.com/mooring-dev/mooring/agent/record"
@@ -78,6 +79,8 @@ type Agent struct {
 	stopped map[string]bool
 
 	statements *bpf.Statements
+	// digests is nil while statements is.
+	digests *digest.Table
 	// records is never nil.
 	records *record.Recorder
 	probe   state.Probe
@@ -184,6 +187,12 @@ func (a *Agent) Run(ctx context.Context) error {
 	wg.Go(func() { a.renewLeases(ctx, a.net.Renew) })
 	wg.Go(func() { a.renewLeases(ctx, a.io.Renew) })
 	wg.Go(func() { a.followDesired(ctx) })
+	wg.Go(func() { a.readEvents(ctx) })
+	wg.Go(func() {
+		if err := a.records.Run(ctx); err != nil && ctx.Err() == nil {
+			a.log.Error("records end", "component", "records", "err", err)
+		}
+	})
 	a.loop(ctx)
 	// Before anything else is waited for: moving a database's memory may take
 	// longer than this process is given to end.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mooring-dev/mooring/agent/cgroup"
+	"github.com/mooring-dev/mooring/agent/digest"
 	"github.com/mooring-dev/mooring/agent/state"
 	"github.com/mooring-dev/mooring/bpf"
 )
@@ -83,7 +84,7 @@ func (a *Agent) openStatements(ctx context.Context) []state.Capability {
 			caps = append(caps, state.Capability{Name: name, Detail: err.Error()})
 			continue
 		}
-		a.statements = s
+		a.statements, a.digests = s, digest.New(kernelDigests{s})
 		a.probe = state.Probe{Mode: string(m), Detail: "attached and seen to fire"}
 		if len(tried) > 0 {
 			a.probe.Detail += "; " + oneLine(errors.Join(tried...))

@@ -123,8 +123,13 @@ func (a *Agent) watch(instances []state.Instance) error {
 	var w []bpf.Watched
 	for i := range instances {
 		if protocolOf(instances[i].Engine) != 0 {
-			w = append(w, watched(&instances[i]))
+			w = append(w, watched(&instances[i], a.statementsPolicy(&instances[i])))
 		}
+	}
+	// The digests before the kernel, so that no event comes of a server that they
+	// do not know.
+	if err := a.watchDigests(instances); err != nil {
+		return fmt.Errorf("set digests: %w", err)
 	}
 	if err := a.statements.Set(w); err != nil {
 		return fmt.Errorf("set watched servers: %w", err)
@@ -149,8 +154,11 @@ func protocolOf(e state.Engine) bpf.Protocol {
 }
 
 // watched translates an instance for package bpf, which knows none.
-func watched(in *state.Instance) bpf.Watched {
-	w := bpf.Watched{ID: in.ID, PIDs: in.PIDs, Ports: in.Ports, Protocol: protocolOf(in.Engine)}
+func watched(in *state.Instance, p state.StatementsPolicy) bpf.Watched {
+	w := bpf.Watched{
+		ID: in.ID, PIDs: in.PIDs, Ports: in.Ports, Protocol: protocolOf(in.Engine),
+		Slow: p.Slow, Audit: auditClass(p.Audit), NoText: p.DigestsOff,
+	}
 	if in.Cgroup.Version == 2 && in.Cgroup.Shared == "" {
 		w.CgroupID = in.Cgroup.ID
 	}

@@ -24,13 +24,20 @@ func (a *Agent) readStatements(next *state.Snapshot) error {
 	errs := []error{err}
 	open, err := a.statements.Open()
 	errs = append(errs, err)
+	digests, err := a.digests.Tick()
+	errs = append(errs, err)
 	for i := range next.Instances {
 		in := &next.Instances[i]
+		if protocolOf(in.Engine) == 0 {
+			continue
+		}
 		s := &state.Statements{
 			Errors:           errorCounts(codes[in.ID]),
 			OpenTransactions: open[in.ID].Transactions, OldestTransaction: open[in.ID].OldestTransaction,
 			InFlight: open[in.ID].InFlight, OldestInFlight: open[in.ID].OldestInFlight,
 			Connections: open[in.ID].Connections,
+			Digests:     digests[in.ID],
+			Threshold:   a.statementsPolicy(&in.Instance).Slow,
 		}
 		if err := a.readInstance(in, s); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", in.ID, err))

@@ -51,7 +51,7 @@ func (s *Statements) MapText(id string, hash uint64, digest uint32) error {
 		key := queryCoreDigestKey{Slot: server.slot, Digest: digest}
 		err := s.coll.Maps["digests"].Update(&key, &queryCoreDigestValue{}, ebpf.UpdateNoExist)
 		if errors.Is(err, errNoRoom) {
-			return fmt.Errorf("map text: %w", ErrDigestsFull)
+			return fmt.Errorf("map text: %w: %w", ErrDigestsFull, err)
 		}
 		if err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
 			return fmt.Errorf("map text: make counter of digest %d: %w", digest, err)

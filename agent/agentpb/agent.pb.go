@@ -298,7 +298,9 @@ type Declared struct {
 	Numa string `protobuf:"bytes,9,opt,name=numa,proto3" json:"numa,omitempty"`
 	// statements says how its statements are watched; the agent's own defaults
 	// hold without it.
-	Statements    *StatementsPolicy `protobuf:"bytes,10,opt,name=statements,proto3" json:"statements,omitempty"`
+	Statements *StatementsPolicy `protobuf:"bytes,10,opt,name=statements,proto3" json:"statements,omitempty"`
+	// probe is how the instance may be asked by active probes; absent, not at all.
+	Probe         *ActiveProbeSpec `protobuf:"bytes,11,opt,name=probe,proto3" json:"probe,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -403,6 +405,103 @@ func (x *Declared) GetStatements() *StatementsPolicy {
 	return nil
 }
 
+func (x *Declared) GetProbe() *ActiveProbeSpec {
+	if x != nil {
+		return x.Probe
+	}
+	return nil
+}
+
+// ActiveProbeSpec is how the agent may log in to an instance and ask it how it
+// is. It holds the name of a secret and never its content.
+type ActiveProbeSpec struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// secret is in the pod's namespace.
+	Secret string               `protobuf:"bytes,1,opt,name=secret,proto3" json:"secret,omitempty"`
+	Read   *durationpb.Duration `protobuf:"bytes,2,opt,name=read,proto3" json:"read,omitempty"`
+	// write is "off" or "replicated".
+	Write       string               `protobuf:"bytes,3,opt,name=write,proto3" json:"write,omitempty"`
+	WritePeriod *durationpb.Duration `protobuf:"bytes,4,opt,name=write_period,json=writePeriod,proto3" json:"write_period,omitempty"`
+	// database is the one to log in to; the engine's own when empty.
+	Database string `protobuf:"bytes,5,opt,name=database,proto3" json:"database,omitempty"`
+	// tls is "disable" or "verify-ca".
+	Tls           string `protobuf:"bytes,6,opt,name=tls,proto3" json:"tls,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ActiveProbeSpec) Reset() {
+	*x = ActiveProbeSpec{}
+	mi := &file_agent_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ActiveProbeSpec) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ActiveProbeSpec) ProtoMessage() {}
+
+func (x *ActiveProbeSpec) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ActiveProbeSpec.ProtoReflect.Descriptor instead.
+func (*ActiveProbeSpec) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ActiveProbeSpec) GetSecret() string {
+	if x != nil {
+		return x.Secret
+	}
+	return ""
+}
+
+func (x *ActiveProbeSpec) GetRead() *durationpb.Duration {
+	if x != nil {
+		return x.Read
+	}
+	return nil
+}
+
+func (x *ActiveProbeSpec) GetWrite() string {
+	if x != nil {
+		return x.Write
+	}
+	return ""
+}
+
+func (x *ActiveProbeSpec) GetWritePeriod() *durationpb.Duration {
+	if x != nil {
+		return x.WritePeriod
+	}
+	return nil
+}
+
+func (x *ActiveProbeSpec) GetDatabase() string {
+	if x != nil {
+		return x.Database
+	}
+	return ""
+}
+
+func (x *ActiveProbeSpec) GetTls() string {
+	if x != nil {
+		return x.Tls
+	}
+	return ""
+}
+
 // StatementsPolicy says how the statements of an instance are watched.
 type StatementsPolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -424,7 +523,7 @@ type StatementsPolicy struct {
 
 func (x *StatementsPolicy) Reset() {
 	*x = StatementsPolicy{}
-	mi := &file_agent_proto_msgTypes[3]
+	mi := &file_agent_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -436,7 +535,7 @@ func (x *StatementsPolicy) String() string {
 func (*StatementsPolicy) ProtoMessage() {}
 
 func (x *StatementsPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[3]
+	mi := &file_agent_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -449,7 +548,7 @@ func (x *StatementsPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatementsPolicy.ProtoReflect.Descriptor instead.
 func (*StatementsPolicy) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{3}
+	return file_agent_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *StatementsPolicy) GetDigestsOff() bool {
@@ -502,7 +601,7 @@ type ApplyReply struct {
 
 func (x *ApplyReply) Reset() {
 	*x = ApplyReply{}
-	mi := &file_agent_proto_msgTypes[4]
+	mi := &file_agent_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -514,7 +613,7 @@ func (x *ApplyReply) String() string {
 func (*ApplyReply) ProtoMessage() {}
 
 func (x *ApplyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[4]
+	mi := &file_agent_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -527,7 +626,7 @@ func (x *ApplyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyReply.ProtoReflect.Descriptor instead.
 func (*ApplyReply) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{4}
+	return file_agent_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ApplyReply) GetInstance() string {
@@ -579,7 +678,7 @@ type Placement struct {
 
 func (x *Placement) Reset() {
 	*x = Placement{}
-	mi := &file_agent_proto_msgTypes[5]
+	mi := &file_agent_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -591,7 +690,7 @@ func (x *Placement) String() string {
 func (*Placement) ProtoMessage() {}
 
 func (x *Placement) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[5]
+	mi := &file_agent_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -604,7 +703,7 @@ func (x *Placement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Placement.ProtoReflect.Descriptor instead.
 func (*Placement) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{5}
+	return file_agent_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Placement) GetPolicy() string {
@@ -638,7 +737,7 @@ type Size struct {
 
 func (x *Size) Reset() {
 	*x = Size{}
-	mi := &file_agent_proto_msgTypes[6]
+	mi := &file_agent_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -650,7 +749,7 @@ func (x *Size) String() string {
 func (*Size) ProtoMessage() {}
 
 func (x *Size) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[6]
+	mi := &file_agent_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -663,7 +762,7 @@ func (x *Size) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Size.ProtoReflect.Descriptor instead.
 func (*Size) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{6}
+	return file_agent_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Size) GetCpuMillicores() int64 {
@@ -698,7 +797,7 @@ type FaultSpec struct {
 
 func (x *FaultSpec) Reset() {
 	*x = FaultSpec{}
-	mi := &file_agent_proto_msgTypes[7]
+	mi := &file_agent_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -710,7 +809,7 @@ func (x *FaultSpec) String() string {
 func (*FaultSpec) ProtoMessage() {}
 
 func (x *FaultSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[7]
+	mi := &file_agent_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -723,7 +822,7 @@ func (x *FaultSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FaultSpec.ProtoReflect.Descriptor instead.
 func (*FaultSpec) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{7}
+	return file_agent_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *FaultSpec) GetKind() string {
@@ -769,7 +868,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_agent_proto_msgTypes[8]
+	mi := &file_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -781,7 +880,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[8]
+	mi := &file_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -794,7 +893,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{8}
+	return file_agent_proto_rawDescGZIP(), []int{9}
 }
 
 type WatchRequest struct {
@@ -810,7 +909,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_agent_proto_msgTypes[9]
+	mi := &file_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -822,7 +921,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[9]
+	mi := &file_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -835,7 +934,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{9}
+	return file_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *WatchRequest) GetInterval() *durationpb.Duration {
@@ -860,7 +959,7 @@ type CapabilitiesRequest struct {
 
 func (x *CapabilitiesRequest) Reset() {
 	*x = CapabilitiesRequest{}
-	mi := &file_agent_proto_msgTypes[10]
+	mi := &file_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -872,7 +971,7 @@ func (x *CapabilitiesRequest) String() string {
 func (*CapabilitiesRequest) ProtoMessage() {}
 
 func (x *CapabilitiesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[10]
+	mi := &file_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -885,7 +984,7 @@ func (x *CapabilitiesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CapabilitiesRequest.ProtoReflect.Descriptor instead.
 func (*CapabilitiesRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{10}
+	return file_agent_proto_rawDescGZIP(), []int{11}
 }
 
 type CapabilitiesReply struct {
@@ -897,7 +996,7 @@ type CapabilitiesReply struct {
 
 func (x *CapabilitiesReply) Reset() {
 	*x = CapabilitiesReply{}
-	mi := &file_agent_proto_msgTypes[11]
+	mi := &file_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -909,7 +1008,7 @@ func (x *CapabilitiesReply) String() string {
 func (*CapabilitiesReply) ProtoMessage() {}
 
 func (x *CapabilitiesReply) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[11]
+	mi := &file_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -922,7 +1021,7 @@ func (x *CapabilitiesReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CapabilitiesReply.ProtoReflect.Descriptor instead.
 func (*CapabilitiesReply) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{11}
+	return file_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CapabilitiesReply) GetCapabilities() []*Capability {
@@ -962,7 +1061,7 @@ type StatusReply struct {
 
 func (x *StatusReply) Reset() {
 	*x = StatusReply{}
-	mi := &file_agent_proto_msgTypes[12]
+	mi := &file_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -974,7 +1073,7 @@ func (x *StatusReply) String() string {
 func (*StatusReply) ProtoMessage() {}
 
 func (x *StatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[12]
+	mi := &file_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -987,7 +1086,7 @@ func (x *StatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReply.ProtoReflect.Descriptor instead.
 func (*StatusReply) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{12}
+	return file_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *StatusReply) GetProtocolVersion() int32 {
@@ -1141,18 +1240,20 @@ type Instance struct {
 	// placement_error says why it is not placed as wanted.
 	PlacementError string `protobuf:"bytes,28,opt,name=placement_error,json=placementError,proto3" json:"placement_error,omitempty"`
 	// traffic and what follows are absent while the statement probe is off.
-	Traffic       *Traffic        `protobuf:"bytes,29,opt,name=traffic,proto3" json:"traffic,omitempty"`
-	Transactions  []*Transactions `protobuf:"bytes,30,rep,name=transactions,proto3" json:"transactions,omitempty"`
-	Open          *OpenWork       `protobuf:"bytes,31,opt,name=open,proto3" json:"open,omitempty"`
-	Errors        []*ErrorCount   `protobuf:"bytes,32,rep,name=errors,proto3" json:"errors,omitempty"`
-	Digests       []*Digest       `protobuf:"bytes,33,rep,name=digests,proto3" json:"digests,omitempty"`
+	Traffic      *Traffic        `protobuf:"bytes,29,opt,name=traffic,proto3" json:"traffic,omitempty"`
+	Transactions []*Transactions `protobuf:"bytes,30,rep,name=transactions,proto3" json:"transactions,omitempty"`
+	Open         *OpenWork       `protobuf:"bytes,31,opt,name=open,proto3" json:"open,omitempty"`
+	Errors       []*ErrorCount   `protobuf:"bytes,32,rep,name=errors,proto3" json:"errors,omitempty"`
+	Digests      []*Digest       `protobuf:"bytes,33,rep,name=digests,proto3" json:"digests,omitempty"`
+	// active is what active probes found; absent where none are asked for.
+	Active        *Active `protobuf:"bytes,37,opt,name=active,proto3" json:"active,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Instance) Reset() {
 	*x = Instance{}
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1164,7 +1265,7 @@ func (x *Instance) String() string {
 func (*Instance) ProtoMessage() {}
 
 func (x *Instance) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1177,7 +1278,7 @@ func (x *Instance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Instance.ProtoReflect.Descriptor instead.
 func (*Instance) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{13}
+	return file_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Instance) GetId() string {
@@ -1411,6 +1512,204 @@ func (x *Instance) GetDigests() []*Digest {
 	return nil
 }
 
+func (x *Instance) GetActive() *Active {
+	if x != nil {
+		return x.Active
+	}
+	return nil
+}
+
+// Active is what the opt-in active probes found of an instance. Nothing acts
+// upon it.
+type Active struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// up is absent before the first probe, and where nothing tells it.
+	Up *bool `protobuf:"varint,1,opt,name=up,proto3,oneof" json:"up,omitempty"`
+	// role is "primary", "replica" or empty.
+	Role         string               `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`
+	ReadOnly     *bool                `protobuf:"varint,3,opt,name=read_only,json=readOnly,proto3,oneof" json:"read_only,omitempty"`
+	Lag          *durationpb.Duration `protobuf:"bytes,4,opt,name=lag,proto3" json:"lag,omitempty"`
+	LagBytes     *int64               `protobuf:"varint,5,opt,name=lag_bytes,json=lagBytes,proto3,oneof" json:"lag_bytes,omitempty"`
+	HeartbeatAge *durationpb.Duration `protobuf:"bytes,6,opt,name=heartbeat_age,json=heartbeatAge,proto3" json:"heartbeat_age,omitempty"`
+	Probes       []*ActiveProbe       `protobuf:"bytes,7,rep,name=probes,proto3" json:"probes,omitempty"`
+	// stopped says why the agent does not log in any more.
+	Stopped string `protobuf:"bytes,8,opt,name=stopped,proto3" json:"stopped,omitempty"`
+	// note says what the server did not tell and what it takes.
+	Note          string `protobuf:"bytes,9,opt,name=note,proto3" json:"note,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Active) Reset() {
+	*x = Active{}
+	mi := &file_agent_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Active) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Active) ProtoMessage() {}
+
+func (x *Active) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Active.ProtoReflect.Descriptor instead.
+func (*Active) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Active) GetUp() bool {
+	if x != nil && x.Up != nil {
+		return *x.Up
+	}
+	return false
+}
+
+func (x *Active) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *Active) GetReadOnly() bool {
+	if x != nil && x.ReadOnly != nil {
+		return *x.ReadOnly
+	}
+	return false
+}
+
+func (x *Active) GetLag() *durationpb.Duration {
+	if x != nil {
+		return x.Lag
+	}
+	return nil
+}
+
+func (x *Active) GetLagBytes() int64 {
+	if x != nil && x.LagBytes != nil {
+		return *x.LagBytes
+	}
+	return 0
+}
+
+func (x *Active) GetHeartbeatAge() *durationpb.Duration {
+	if x != nil {
+		return x.HeartbeatAge
+	}
+	return nil
+}
+
+func (x *Active) GetProbes() []*ActiveProbe {
+	if x != nil {
+		return x.Probes
+	}
+	return nil
+}
+
+func (x *Active) GetStopped() string {
+	if x != nil {
+		return x.Stopped
+	}
+	return ""
+}
+
+func (x *Active) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+type ActiveProbe struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// kind is "connect", "read" or "write".
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Ended         *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=ended,proto3" json:"ended,omitempty"`
+	Took          *durationpb.Duration   `protobuf:"bytes,3,opt,name=took,proto3" json:"took,omitempty"`
+	Error         string                 `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
+	Failures      map[string]uint64      `protobuf:"bytes,5,rep,name=failures,proto3" json:"failures,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ActiveProbe) Reset() {
+	*x = ActiveProbe{}
+	mi := &file_agent_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ActiveProbe) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ActiveProbe) ProtoMessage() {}
+
+func (x *ActiveProbe) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ActiveProbe.ProtoReflect.Descriptor instead.
+func (*ActiveProbe) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ActiveProbe) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *ActiveProbe) GetEnded() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Ended
+	}
+	return nil
+}
+
+func (x *ActiveProbe) GetTook() *durationpb.Duration {
+	if x != nil {
+		return x.Took
+	}
+	return nil
+}
+
+func (x *ActiveProbe) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *ActiveProbe) GetFailures() map[string]uint64 {
+	if x != nil {
+		return x.Failures
+	}
+	return nil
+}
+
 // Traffic is what has gone over an instance's connections.
 type Traffic struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -1432,7 +1731,7 @@ type Traffic struct {
 
 func (x *Traffic) Reset() {
 	*x = Traffic{}
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1444,7 +1743,7 @@ func (x *Traffic) String() string {
 func (*Traffic) ProtoMessage() {}
 
 func (x *Traffic) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1457,7 +1756,7 @@ func (x *Traffic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Traffic.ProtoReflect.Descriptor instead.
 func (*Traffic) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14}
+	return file_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Traffic) GetRequests() uint64 {
@@ -1550,7 +1849,7 @@ type Distribution struct {
 
 func (x *Distribution) Reset() {
 	*x = Distribution{}
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1562,7 +1861,7 @@ func (x *Distribution) String() string {
 func (*Distribution) ProtoMessage() {}
 
 func (x *Distribution) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1575,7 +1874,7 @@ func (x *Distribution) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Distribution.ProtoReflect.Descriptor instead.
 func (*Distribution) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{15}
+	return file_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Distribution) GetCount() uint64 {
@@ -1610,7 +1909,7 @@ type Transactions struct {
 
 func (x *Transactions) Reset() {
 	*x = Transactions{}
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1622,7 +1921,7 @@ func (x *Transactions) String() string {
 func (*Transactions) ProtoMessage() {}
 
 func (x *Transactions) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1635,7 +1934,7 @@ func (x *Transactions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Transactions.ProtoReflect.Descriptor instead.
 func (*Transactions) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{16}
+	return file_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Transactions) GetOutcome() string {
@@ -1666,7 +1965,7 @@ type OpenWork struct {
 
 func (x *OpenWork) Reset() {
 	*x = OpenWork{}
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1678,7 +1977,7 @@ func (x *OpenWork) String() string {
 func (*OpenWork) ProtoMessage() {}
 
 func (x *OpenWork) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1691,7 +1990,7 @@ func (x *OpenWork) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenWork.ProtoReflect.Descriptor instead.
 func (*OpenWork) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{17}
+	return file_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *OpenWork) GetTransactions() int32 {
@@ -1739,7 +2038,7 @@ type ErrorCount struct {
 
 func (x *ErrorCount) Reset() {
 	*x = ErrorCount{}
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1751,7 +2050,7 @@ func (x *ErrorCount) String() string {
 func (*ErrorCount) ProtoMessage() {}
 
 func (x *ErrorCount) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1764,7 +2063,7 @@ func (x *ErrorCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorCount.ProtoReflect.Descriptor instead.
 func (*ErrorCount) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{18}
+	return file_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ErrorCount) GetCode() string {
@@ -1800,7 +2099,7 @@ type Digest struct {
 
 func (x *Digest) Reset() {
 	*x = Digest{}
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1812,7 +2111,7 @@ func (x *Digest) String() string {
 func (*Digest) ProtoMessage() {}
 
 func (x *Digest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1825,7 +2124,7 @@ func (x *Digest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Digest.ProtoReflect.Descriptor instead.
 func (*Digest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{19}
+	return file_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Digest) GetId() string {
@@ -1889,7 +2188,7 @@ type RecordsRequest struct {
 
 func (x *RecordsRequest) Reset() {
 	*x = RecordsRequest{}
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1901,7 +2200,7 @@ func (x *RecordsRequest) String() string {
 func (*RecordsRequest) ProtoMessage() {}
 
 func (x *RecordsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1914,7 +2213,7 @@ func (x *RecordsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordsRequest.ProtoReflect.Descriptor instead.
 func (*RecordsRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20}
+	return file_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RecordsRequest) GetInstance() string {
@@ -1967,7 +2266,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1979,7 +2278,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1992,7 +2291,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{21}
+	return file_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Record) GetTime() *timestamppb.Timestamp {
@@ -2160,7 +2459,7 @@ type Resources struct {
 
 func (x *Resources) Reset() {
 	*x = Resources{}
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2172,7 +2471,7 @@ func (x *Resources) String() string {
 func (*Resources) ProtoMessage() {}
 
 func (x *Resources) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2185,7 +2484,7 @@ func (x *Resources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resources.ProtoReflect.Descriptor instead.
 func (*Resources) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{22}
+	return file_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Resources) GetCpuMillicores() int64 {
@@ -2270,7 +2569,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2282,7 +2581,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2295,7 +2594,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{23}
+	return file_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Operation) GetName() string {
@@ -2352,7 +2651,7 @@ type Fault struct {
 
 func (x *Fault) Reset() {
 	*x = Fault{}
-	mi := &file_agent_proto_msgTypes[24]
+	mi := &file_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2364,7 +2663,7 @@ func (x *Fault) String() string {
 func (*Fault) ProtoMessage() {}
 
 func (x *Fault) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[24]
+	mi := &file_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2377,7 +2676,7 @@ func (x *Fault) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fault.ProtoReflect.Descriptor instead.
 func (*Fault) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{24}
+	return file_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Fault) GetUid() string {
@@ -2489,7 +2788,7 @@ type Capability struct {
 
 func (x *Capability) Reset() {
 	*x = Capability{}
-	mi := &file_agent_proto_msgTypes[25]
+	mi := &file_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2501,7 +2800,7 @@ func (x *Capability) String() string {
 func (*Capability) ProtoMessage() {}
 
 func (x *Capability) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[25]
+	mi := &file_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2514,7 +2813,7 @@ func (x *Capability) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Capability.ProtoReflect.Descriptor instead.
 func (*Capability) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{25}
+	return file_agent_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Capability) GetName() string {
@@ -2549,7 +2848,7 @@ type Collector struct {
 
 func (x *Collector) Reset() {
 	*x = Collector{}
-	mi := &file_agent_proto_msgTypes[26]
+	mi := &file_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2561,7 +2860,7 @@ func (x *Collector) String() string {
 func (*Collector) ProtoMessage() {}
 
 func (x *Collector) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[26]
+	mi := &file_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2574,7 +2873,7 @@ func (x *Collector) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Collector.ProtoReflect.Descriptor instead.
 func (*Collector) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{26}
+	return file_agent_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Collector) GetName() string {
@@ -2611,7 +2910,7 @@ type NumaNode struct {
 
 func (x *NumaNode) Reset() {
 	*x = NumaNode{}
-	mi := &file_agent_proto_msgTypes[27]
+	mi := &file_agent_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2623,7 +2922,7 @@ func (x *NumaNode) String() string {
 func (*NumaNode) ProtoMessage() {}
 
 func (x *NumaNode) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[27]
+	mi := &file_agent_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2636,7 +2935,7 @@ func (x *NumaNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NumaNode.ProtoReflect.Descriptor instead.
 func (*NumaNode) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{27}
+	return file_agent_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *NumaNode) GetId() int32 {
@@ -2686,7 +2985,7 @@ type Probe struct {
 
 func (x *Probe) Reset() {
 	*x = Probe{}
-	mi := &file_agent_proto_msgTypes[28]
+	mi := &file_agent_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2698,7 +2997,7 @@ func (x *Probe) String() string {
 func (*Probe) ProtoMessage() {}
 
 func (x *Probe) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[28]
+	mi := &file_agent_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2711,7 +3010,7 @@ func (x *Probe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Probe.ProtoReflect.Descriptor instead.
 func (*Probe) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{28}
+	return file_agent_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Probe) GetMode() string {
@@ -2733,6 +3032,973 @@ func (x *Probe) GetLost() map[string]uint64 {
 		return x.Lost
 	}
 	return nil
+}
+
+type CountersRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// instance is an instance's id or name; all of them when it is empty.
+	Instance string `protobuf:"bytes,1,opt,name=instance,proto3" json:"instance,omitempty"`
+	// text_bytes is how much of a digest's text is sent; 0 is 256.
+	TextBytes     int32 `protobuf:"varint,2,opt,name=text_bytes,json=textBytes,proto3" json:"text_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CountersRequest) Reset() {
+	*x = CountersRequest{}
+	mi := &file_agent_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CountersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CountersRequest) ProtoMessage() {}
+
+func (x *CountersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CountersRequest.ProtoReflect.Descriptor instead.
+func (*CountersRequest) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *CountersRequest) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *CountersRequest) GetTextBytes() int32 {
+	if x != nil {
+		return x.TextBytes
+	}
+	return 0
+}
+
+type CountersReply struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// time is when the figures were read.
+	Time          *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	NodeName      string                 `protobuf:"bytes,2,opt,name=node_name,json=nodeName,proto3" json:"node_name,omitempty"`
+	Version       string                 `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
+	Probe         *Probe                 `protobuf:"bytes,4,opt,name=probe,proto3" json:"probe,omitempty"`
+	Instances     []*Counters            `protobuf:"bytes,5,rep,name=instances,proto3" json:"instances,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CountersReply) Reset() {
+	*x = CountersReply{}
+	mi := &file_agent_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CountersReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CountersReply) ProtoMessage() {}
+
+func (x *CountersReply) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CountersReply.ProtoReflect.Descriptor instead.
+func (*CountersReply) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *CountersReply) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *CountersReply) GetNodeName() string {
+	if x != nil {
+		return x.NodeName
+	}
+	return ""
+}
+
+func (x *CountersReply) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *CountersReply) GetProbe() *Probe {
+	if x != nil {
+		return x.Probe
+	}
+	return nil
+}
+
+func (x *CountersReply) GetInstances() []*Counters {
+	if x != nil {
+		return x.Instances
+	}
+	return nil
+}
+
+// Counters are those of one instance. What is absent is not measured.
+type Counters struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Id       string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name     string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Engine   string                 `protobuf:"bytes,3,opt,name=engine,proto3" json:"engine,omitempty"`
+	CgroupId uint64                 `protobuf:"varint,4,opt,name=cgroup_id,json=cgroupId,proto3" json:"cgroup_id,omitempty"`
+	MainPid  int32                  `protobuf:"varint,5,opt,name=main_pid,json=mainPid,proto3" json:"main_pid,omitempty"`
+	// statements says that statements are timed.
+	Statements        bool                 `protobuf:"varint,6,opt,name=statements,proto3" json:"statements,omitempty"`
+	Total             *CountedCalls        `protobuf:"bytes,7,opt,name=total,proto3" json:"total,omitempty"`
+	InFlight          int32                `protobuf:"varint,8,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
+	OpenTransactions  int32                `protobuf:"varint,9,opt,name=open_transactions,json=openTransactions,proto3" json:"open_transactions,omitempty"`
+	Connections       int32                `protobuf:"varint,10,opt,name=connections,proto3" json:"connections,omitempty"`
+	OldestInFlight    *durationpb.Duration `protobuf:"bytes,11,opt,name=oldest_in_flight,json=oldestInFlight,proto3" json:"oldest_in_flight,omitempty"`
+	OldestTransaction *durationpb.Duration `protobuf:"bytes,12,opt,name=oldest_transaction,json=oldestTransaction,proto3" json:"oldest_transaction,omitempty"`
+	Digests           []*CountedDigest     `protobuf:"bytes,13,rep,name=digests,proto3" json:"digests,omitempty"`
+	ErrorCodes        map[string]uint64    `protobuf:"bytes,14,rep,name=error_codes,json=errorCodes,proto3" json:"error_codes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// resources says that the figures of CPU and memory below could be read.
+	Resources        bool                 `protobuf:"varint,15,opt,name=resources,proto3" json:"resources,omitempty"`
+	CpuMillicores    int64                `protobuf:"varint,16,opt,name=cpu_millicores,json=cpuMillicores,proto3" json:"cpu_millicores,omitempty"`
+	MemoryLimitBytes int64                `protobuf:"varint,17,opt,name=memory_limit_bytes,json=memoryLimitBytes,proto3" json:"memory_limit_bytes,omitempty"`
+	MemoryInUseBytes int64                `protobuf:"varint,18,opt,name=memory_in_use_bytes,json=memoryInUseBytes,proto3" json:"memory_in_use_bytes,omitempty"`
+	LocalShare       *float64             `protobuf:"fixed64,19,opt,name=local_share,json=localShare,proto3,oneof" json:"local_share,omitempty"`
+	CpuUsed          *durationpb.Duration `protobuf:"bytes,20,opt,name=cpu_used,json=cpuUsed,proto3" json:"cpu_used,omitempty"`
+	OomKills         int64                `protobuf:"varint,21,opt,name=oom_kills,json=oomKills,proto3" json:"oom_kills,omitempty"`
+	// waits are times that add up: "throttled", "run-queue", "io", "memory" and
+	// "client".
+	Waits         map[string]*durationpb.Duration `protobuf:"bytes,22,rep,name=waits,proto3" json:"waits,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Fsync         *CountedLatency                 `protobuf:"bytes,23,opt,name=fsync,proto3" json:"fsync,omitempty"`
+	Block         *CountedLatency                 `protobuf:"bytes,24,opt,name=block,proto3" json:"block,omitempty"`
+	Replication   *CountedReplication             `protobuf:"bytes,25,opt,name=replication,proto3" json:"replication,omitempty"`
+	SeenBytes     uint64                          `protobuf:"varint,26,opt,name=seen_bytes,json=seenBytes,proto3" json:"seen_bytes,omitempty"`
+	SocketBytes   uint64                          `protobuf:"varint,27,opt,name=socket_bytes,json=socketBytes,proto3" json:"socket_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Counters) Reset() {
+	*x = Counters{}
+	mi := &file_agent_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Counters) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Counters) ProtoMessage() {}
+
+func (x *Counters) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Counters.ProtoReflect.Descriptor instead.
+func (*Counters) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *Counters) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Counters) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Counters) GetEngine() string {
+	if x != nil {
+		return x.Engine
+	}
+	return ""
+}
+
+func (x *Counters) GetCgroupId() uint64 {
+	if x != nil {
+		return x.CgroupId
+	}
+	return 0
+}
+
+func (x *Counters) GetMainPid() int32 {
+	if x != nil {
+		return x.MainPid
+	}
+	return 0
+}
+
+func (x *Counters) GetStatements() bool {
+	if x != nil {
+		return x.Statements
+	}
+	return false
+}
+
+func (x *Counters) GetTotal() *CountedCalls {
+	if x != nil {
+		return x.Total
+	}
+	return nil
+}
+
+func (x *Counters) GetInFlight() int32 {
+	if x != nil {
+		return x.InFlight
+	}
+	return 0
+}
+
+func (x *Counters) GetOpenTransactions() int32 {
+	if x != nil {
+		return x.OpenTransactions
+	}
+	return 0
+}
+
+func (x *Counters) GetConnections() int32 {
+	if x != nil {
+		return x.Connections
+	}
+	return 0
+}
+
+func (x *Counters) GetOldestInFlight() *durationpb.Duration {
+	if x != nil {
+		return x.OldestInFlight
+	}
+	return nil
+}
+
+func (x *Counters) GetOldestTransaction() *durationpb.Duration {
+	if x != nil {
+		return x.OldestTransaction
+	}
+	return nil
+}
+
+func (x *Counters) GetDigests() []*CountedDigest {
+	if x != nil {
+		return x.Digests
+	}
+	return nil
+}
+
+func (x *Counters) GetErrorCodes() map[string]uint64 {
+	if x != nil {
+		return x.ErrorCodes
+	}
+	return nil
+}
+
+func (x *Counters) GetResources() bool {
+	if x != nil {
+		return x.Resources
+	}
+	return false
+}
+
+func (x *Counters) GetCpuMillicores() int64 {
+	if x != nil {
+		return x.CpuMillicores
+	}
+	return 0
+}
+
+func (x *Counters) GetMemoryLimitBytes() int64 {
+	if x != nil {
+		return x.MemoryLimitBytes
+	}
+	return 0
+}
+
+func (x *Counters) GetMemoryInUseBytes() int64 {
+	if x != nil {
+		return x.MemoryInUseBytes
+	}
+	return 0
+}
+
+func (x *Counters) GetLocalShare() float64 {
+	if x != nil && x.LocalShare != nil {
+		return *x.LocalShare
+	}
+	return 0
+}
+
+func (x *Counters) GetCpuUsed() *durationpb.Duration {
+	if x != nil {
+		return x.CpuUsed
+	}
+	return nil
+}
+
+func (x *Counters) GetOomKills() int64 {
+	if x != nil {
+		return x.OomKills
+	}
+	return 0
+}
+
+func (x *Counters) GetWaits() map[string]*durationpb.Duration {
+	if x != nil {
+		return x.Waits
+	}
+	return nil
+}
+
+func (x *Counters) GetFsync() *CountedLatency {
+	if x != nil {
+		return x.Fsync
+	}
+	return nil
+}
+
+func (x *Counters) GetBlock() *CountedLatency {
+	if x != nil {
+		return x.Block
+	}
+	return nil
+}
+
+func (x *Counters) GetReplication() *CountedReplication {
+	if x != nil {
+		return x.Replication
+	}
+	return nil
+}
+
+func (x *Counters) GetSeenBytes() uint64 {
+	if x != nil {
+		return x.SeenBytes
+	}
+	return 0
+}
+
+func (x *Counters) GetSocketBytes() uint64 {
+	if x != nil {
+		return x.SocketBytes
+	}
+	return 0
+}
+
+type CountedCalls struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Calls  uint64                 `protobuf:"varint,1,opt,name=calls,proto3" json:"calls,omitempty"`
+	Errors uint64                 `protobuf:"varint,2,opt,name=errors,proto3" json:"errors,omitempty"`
+	Rows   uint64                 `protobuf:"varint,3,opt,name=rows,proto3" json:"rows,omitempty"`
+	// busy is the time spent on all of them.
+	Busy          *durationpb.Duration `protobuf:"bytes,4,opt,name=busy,proto3" json:"busy,omitempty"`
+	Histogram     *CountedHistogram    `protobuf:"bytes,5,opt,name=histogram,proto3" json:"histogram,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CountedCalls) Reset() {
+	*x = CountedCalls{}
+	mi := &file_agent_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CountedCalls) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CountedCalls) ProtoMessage() {}
+
+func (x *CountedCalls) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CountedCalls.ProtoReflect.Descriptor instead.
+func (*CountedCalls) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *CountedCalls) GetCalls() uint64 {
+	if x != nil {
+		return x.Calls
+	}
+	return 0
+}
+
+func (x *CountedCalls) GetErrors() uint64 {
+	if x != nil {
+		return x.Errors
+	}
+	return 0
+}
+
+func (x *CountedCalls) GetRows() uint64 {
+	if x != nil {
+		return x.Rows
+	}
+	return 0
+}
+
+func (x *CountedCalls) GetBusy() *durationpb.Duration {
+	if x != nil {
+		return x.Busy
+	}
+	return nil
+}
+
+func (x *CountedCalls) GetHistogram() *CountedHistogram {
+	if x != nil {
+		return x.Histogram
+	}
+	return nil
+}
+
+// CountedHistogram has the bounds of a Prometheus native histogram.
+type CountedHistogram struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Schema        int32                  `protobuf:"zigzag32,1,opt,name=schema,proto3" json:"schema,omitempty"`
+	Buckets       map[int32]uint64       `protobuf:"bytes,2,rep,name=buckets,proto3" json:"buckets,omitempty" protobuf_key:"zigzag32,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CountedHistogram) Reset() {
+	*x = CountedHistogram{}
+	mi := &file_agent_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CountedHistogram) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CountedHistogram) ProtoMessage() {}
+
+func (x *CountedHistogram) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CountedHistogram.ProtoReflect.Descriptor instead.
+func (*CountedHistogram) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *CountedHistogram) GetSchema() int32 {
+	if x != nil {
+		return x.Schema
+	}
+	return 0
+}
+
+func (x *CountedHistogram) GetBuckets() map[int32]uint64 {
+	if x != nil {
+		return x.Buckets
+	}
+	return nil
+}
+
+type CountedDigest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Operation     string                 `protobuf:"bytes,2,opt,name=operation,proto3" json:"operation,omitempty"`
+	Text          string                 `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	Counts        *CountedCalls          `protobuf:"bytes,4,opt,name=counts,proto3" json:"counts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CountedDigest) Reset() {
+	*x = CountedDigest{}
+	mi := &file_agent_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CountedDigest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CountedDigest) ProtoMessage() {}
+
+func (x *CountedDigest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CountedDigest.ProtoReflect.Descriptor instead.
+func (*CountedDigest) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *CountedDigest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *CountedDigest) GetOperation() string {
+	if x != nil {
+		return x.Operation
+	}
+	return ""
+}
+
+func (x *CountedDigest) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *CountedDigest) GetCounts() *CountedCalls {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+type CountedLatency struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Count         uint64                 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	Sum           *durationpb.Duration   `protobuf:"bytes,2,opt,name=sum,proto3" json:"sum,omitempty"`
+	Histogram     *CountedHistogram      `protobuf:"bytes,3,opt,name=histogram,proto3" json:"histogram,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CountedLatency) Reset() {
+	*x = CountedLatency{}
+	mi := &file_agent_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CountedLatency) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CountedLatency) ProtoMessage() {}
+
+func (x *CountedLatency) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CountedLatency.ProtoReflect.Descriptor instead.
+func (*CountedLatency) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *CountedLatency) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *CountedLatency) GetSum() *durationpb.Duration {
+	if x != nil {
+		return x.Sum
+	}
+	return nil
+}
+
+func (x *CountedLatency) GetHistogram() *CountedHistogram {
+	if x != nil {
+		return x.Histogram
+	}
+	return nil
+}
+
+type CountedReplication struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Delay         *durationpb.Duration   `protobuf:"bytes,1,opt,name=delay,proto3" json:"delay,omitempty"`
+	Bytes         uint64                 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CountedReplication) Reset() {
+	*x = CountedReplication{}
+	mi := &file_agent_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CountedReplication) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CountedReplication) ProtoMessage() {}
+
+func (x *CountedReplication) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CountedReplication.ProtoReflect.Descriptor instead.
+func (*CountedReplication) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *CountedReplication) GetDelay() *durationpb.Duration {
+	if x != nil {
+		return x.Delay
+	}
+	return nil
+}
+
+func (x *CountedReplication) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+type ExplainRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// instance is an instance's id, or its name where only one has it.
+	Instance string `protobuf:"bytes,1,opt,name=instance,proto3" json:"instance,omitempty"`
+	// since is how far back to look; absent, five minutes.
+	Since         *durationpb.Duration `protobuf:"bytes,2,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainRequest) Reset() {
+	*x = ExplainRequest{}
+	mi := &file_agent_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainRequest) ProtoMessage() {}
+
+func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
+func (*ExplainRequest) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *ExplainRequest) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *ExplainRequest) GetSince() *durationpb.Duration {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+type ExplainReply struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Instance string                 `protobuf:"bytes,1,opt,name=instance,proto3" json:"instance,omitempty"`
+	Name     string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Engine   string                 `protobuf:"bytes,3,opt,name=engine,proto3" json:"engine,omitempty"`
+	// from and to are what was looked at; history is how far back from to the
+	// begin of a finding can be told.
+	From    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=from,proto3" json:"from,omitempty"`
+	To      *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=to,proto3" json:"to,omitempty"`
+	History *durationpb.Duration   `protobuf:"bytes,6,opt,name=history,proto3" json:"history,omitempty"`
+	// findings are in the order in which to read them.
+	Findings []*Finding `protobuf:"bytes,7,rep,name=findings,proto3" json:"findings,omitempty"`
+	// checked are the figures looked at, not_measured what could not be.
+	Checked       []string `protobuf:"bytes,8,rep,name=checked,proto3" json:"checked,omitempty"`
+	NotMeasured   []string `protobuf:"bytes,9,rep,name=not_measured,json=notMeasured,proto3" json:"not_measured,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainReply) Reset() {
+	*x = ExplainReply{}
+	mi := &file_agent_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainReply) ProtoMessage() {}
+
+func (x *ExplainReply) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainReply.ProtoReflect.Descriptor instead.
+func (*ExplainReply) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *ExplainReply) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *ExplainReply) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ExplainReply) GetEngine() string {
+	if x != nil {
+		return x.Engine
+	}
+	return ""
+}
+
+func (x *ExplainReply) GetFrom() *timestamppb.Timestamp {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *ExplainReply) GetTo() *timestamppb.Timestamp {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *ExplainReply) GetHistory() *durationpb.Duration {
+	if x != nil {
+		return x.History
+	}
+	return nil
+}
+
+func (x *ExplainReply) GetFindings() []*Finding {
+	if x != nil {
+		return x.Findings
+	}
+	return nil
+}
+
+func (x *ExplainReply) GetChecked() []string {
+	if x != nil {
+		return x.Checked
+	}
+	return nil
+}
+
+func (x *ExplainReply) GetNotMeasured() []string {
+	if x != nil {
+		return x.NotMeasured
+	}
+	return nil
+}
+
+type Finding struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Kind  string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	// severity is "critical", "warning" or "notice".
+	Severity string                 `protobuf:"bytes,2,opt,name=severity,proto3" json:"severity,omitempty"`
+	Title    string                 `protobuf:"bytes,3,opt,name=title,proto3" json:"title,omitempty"`
+	Since    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
+	// since_at_least says that it may be older than what is remembered.
+	SinceAtLeast bool `protobuf:"varint,5,opt,name=since_at_least,json=sinceAtLeast,proto3" json:"since_at_least,omitempty"`
+	// until is absent while it goes on.
+	Until         *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=until,proto3" json:"until,omitempty"`
+	Evidence      []string               `protobuf:"bytes,7,rep,name=evidence,proto3" json:"evidence,omitempty"`
+	Next          string                 `protobuf:"bytes,8,opt,name=next,proto3" json:"next,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Finding) Reset() {
+	*x = Finding{}
+	mi := &file_agent_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Finding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Finding) ProtoMessage() {}
+
+func (x *Finding) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Finding.ProtoReflect.Descriptor instead.
+func (*Finding) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *Finding) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Finding) GetSeverity() string {
+	if x != nil {
+		return x.Severity
+	}
+	return ""
+}
+
+func (x *Finding) GetTitle() string {
+	if x != nil {
+		return x.Title
+	}
+	return ""
+}
+
+func (x *Finding) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Finding) GetSinceAtLeast() bool {
+	if x != nil {
+		return x.SinceAtLeast
+	}
+	return false
+}
+
+func (x *Finding) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *Finding) GetEvidence() []string {
+	if x != nil {
+		return x.Evidence
+	}
+	return nil
+}
+
+func (x *Finding) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
 }
 
 var File_agent_proto protoreflect.FileDescriptor
@@ -2757,7 +4023,7 @@ const file_agent_proto_rawDesc = "" +
 	"\adesired\"Z\n" +
 	"\x06Policy\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x128\n" +
-	"\tinstances\x18\x02 \x03(\v2\x1a.mooring.agent.v1.DeclaredR\tinstances\"\xa7\x02\n" +
+	"\tinstances\x18\x02 \x03(\v2\x1a.mooring.agent.v1.DeclaredR\tinstances\"\xe0\x02\n" +
 	"\bDeclared\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
 	"\x03pod\x18\x02 \x01(\tR\x03pod\x12\x17\n" +
@@ -2771,7 +4037,15 @@ const file_agent_proto_rawDesc = "" +
 	"\n" +
 	"statements\x18\n" +
 	" \x01(\v2\".mooring.agent.v1.StatementsPolicyR\n" +
-	"statements\"\xa3\x01\n" +
+	"statements\x127\n" +
+	"\x05probe\x18\v \x01(\v2!.mooring.agent.v1.ActiveProbeSpecR\x05probe\"\xda\x01\n" +
+	"\x0fActiveProbeSpec\x12\x16\n" +
+	"\x06secret\x18\x01 \x01(\tR\x06secret\x12-\n" +
+	"\x04read\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x04read\x12\x14\n" +
+	"\x05write\x18\x03 \x01(\tR\x05write\x12<\n" +
+	"\fwrite_period\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\vwritePeriod\x12\x1a\n" +
+	"\bdatabase\x18\x05 \x01(\tR\bdatabase\x12\x10\n" +
+	"\x03tls\x18\x06 \x01(\tR\x03tls\"\xa3\x01\n" +
 	"\x10StatementsPolicy\x12\x1f\n" +
 	"\vdigests_off\x18\x01 \x01(\bR\n" +
 	"digestsOff\x12\x10\n" +
@@ -2833,7 +4107,7 @@ const file_agent_proto_rawDesc = "" +
 	"unresolved\x12#\n" +
 	"\rpolicy_digest\x18\x0e \x01(\tR\fpolicyDigest\x12\x14\n" +
 	"\x05epoch\x18\x0f \x01(\x04R\x05epoch\x12#\n" +
-	"\rlimits_writer\x18\x10 \x01(\tR\flimitsWriter\"\xf7\b\n" +
+	"\rlimits_writer\x18\x10 \x01(\tR\flimitsWriter\"\xa9\t\n" +
 	"\bInstance\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1c\n" +
@@ -2872,10 +4146,35 @@ const file_agent_proto_rawDesc = "" +
 	"\ftransactions\x18\x1e \x03(\v2\x1e.mooring.agent.v1.TransactionsR\ftransactions\x12.\n" +
 	"\x04open\x18\x1f \x01(\v2\x1a.mooring.agent.v1.OpenWorkR\x04open\x124\n" +
 	"\x06errors\x18  \x03(\v2\x1c.mooring.agent.v1.ErrorCountR\x06errors\x122\n" +
-	"\adigests\x18! \x03(\v2\x18.mooring.agent.v1.DigestR\adigestsB\f\n" +
+	"\adigests\x18! \x03(\v2\x18.mooring.agent.v1.DigestR\adigests\x120\n" +
+	"\x06active\x18% \x01(\v2\x18.mooring.agent.v1.ActiveR\x06activeB\f\n" +
 	"\n" +
 	"_numa_nodeB\x0e\n" +
-	"\f_local_share\"\xb0\x03\n" +
+	"\f_local_share\"\xea\x02\n" +
+	"\x06Active\x12\x13\n" +
+	"\x02up\x18\x01 \x01(\bH\x00R\x02up\x88\x01\x01\x12\x12\n" +
+	"\x04role\x18\x02 \x01(\tR\x04role\x12 \n" +
+	"\tread_only\x18\x03 \x01(\bH\x01R\breadOnly\x88\x01\x01\x12+\n" +
+	"\x03lag\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x03lag\x12 \n" +
+	"\tlag_bytes\x18\x05 \x01(\x03H\x02R\blagBytes\x88\x01\x01\x12>\n" +
+	"\rheartbeat_age\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\fheartbeatAge\x125\n" +
+	"\x06probes\x18\a \x03(\v2\x1d.mooring.agent.v1.ActiveProbeR\x06probes\x12\x18\n" +
+	"\astopped\x18\b \x01(\tR\astopped\x12\x12\n" +
+	"\x04note\x18\t \x01(\tR\x04noteB\x05\n" +
+	"\x03_upB\f\n" +
+	"\n" +
+	"_read_onlyB\f\n" +
+	"\n" +
+	"_lag_bytes\"\x9e\x02\n" +
+	"\vActiveProbe\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x120\n" +
+	"\x05ended\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05ended\x12-\n" +
+	"\x04took\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x04took\x12\x14\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error\x12G\n" +
+	"\bfailures\x18\x05 \x03(\v2+.mooring.agent.v1.ActiveProbe.FailuresEntryR\bfailures\x1a;\n" +
+	"\rFailuresEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xb0\x03\n" +
 	"\aTraffic\x12\x1a\n" +
 	"\brequests\x18\x01 \x01(\x04R\brequests\x12\x1e\n" +
 	"\n" +
@@ -3011,12 +4310,113 @@ const file_agent_proto_rawDesc = "" +
 	"\x04lost\x18\x03 \x03(\v2!.mooring.agent.v1.Probe.LostEntryR\x04lost\x1a7\n" +
 	"\tLostEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x012\x87\x03\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"L\n" +
+	"\x0fCountersRequest\x12\x1a\n" +
+	"\binstance\x18\x01 \x01(\tR\binstance\x12\x1d\n" +
+	"\n" +
+	"text_bytes\x18\x02 \x01(\x05R\ttextBytes\"\xdf\x01\n" +
+	"\rCountersReply\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1b\n" +
+	"\tnode_name\x18\x02 \x01(\tR\bnodeName\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\tR\aversion\x12-\n" +
+	"\x05probe\x18\x04 \x01(\v2\x17.mooring.agent.v1.ProbeR\x05probe\x128\n" +
+	"\tinstances\x18\x05 \x03(\v2\x1a.mooring.agent.v1.CountersR\tinstances\"\xcd\n" +
+	"\n" +
+	"\bCounters\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
+	"\x06engine\x18\x03 \x01(\tR\x06engine\x12\x1b\n" +
+	"\tcgroup_id\x18\x04 \x01(\x04R\bcgroupId\x12\x19\n" +
+	"\bmain_pid\x18\x05 \x01(\x05R\amainPid\x12\x1e\n" +
+	"\n" +
+	"statements\x18\x06 \x01(\bR\n" +
+	"statements\x124\n" +
+	"\x05total\x18\a \x01(\v2\x1e.mooring.agent.v1.CountedCallsR\x05total\x12\x1b\n" +
+	"\tin_flight\x18\b \x01(\x05R\binFlight\x12+\n" +
+	"\x11open_transactions\x18\t \x01(\x05R\x10openTransactions\x12 \n" +
+	"\vconnections\x18\n" +
+	" \x01(\x05R\vconnections\x12C\n" +
+	"\x10oldest_in_flight\x18\v \x01(\v2\x19.google.protobuf.DurationR\x0eoldestInFlight\x12H\n" +
+	"\x12oldest_transaction\x18\f \x01(\v2\x19.google.protobuf.DurationR\x11oldestTransaction\x129\n" +
+	"\adigests\x18\r \x03(\v2\x1f.mooring.agent.v1.CountedDigestR\adigests\x12K\n" +
+	"\verror_codes\x18\x0e \x03(\v2*.mooring.agent.v1.Counters.ErrorCodesEntryR\n" +
+	"errorCodes\x12\x1c\n" +
+	"\tresources\x18\x0f \x01(\bR\tresources\x12%\n" +
+	"\x0ecpu_millicores\x18\x10 \x01(\x03R\rcpuMillicores\x12,\n" +
+	"\x12memory_limit_bytes\x18\x11 \x01(\x03R\x10memoryLimitBytes\x12-\n" +
+	"\x13memory_in_use_bytes\x18\x12 \x01(\x03R\x10memoryInUseBytes\x12$\n" +
+	"\vlocal_share\x18\x13 \x01(\x01H\x00R\n" +
+	"localShare\x88\x01\x01\x124\n" +
+	"\bcpu_used\x18\x14 \x01(\v2\x19.google.protobuf.DurationR\acpuUsed\x12\x1b\n" +
+	"\toom_kills\x18\x15 \x01(\x03R\boomKills\x12;\n" +
+	"\x05waits\x18\x16 \x03(\v2%.mooring.agent.v1.Counters.WaitsEntryR\x05waits\x126\n" +
+	"\x05fsync\x18\x17 \x01(\v2 .mooring.agent.v1.CountedLatencyR\x05fsync\x126\n" +
+	"\x05block\x18\x18 \x01(\v2 .mooring.agent.v1.CountedLatencyR\x05block\x12F\n" +
+	"\vreplication\x18\x19 \x01(\v2$.mooring.agent.v1.CountedReplicationR\vreplication\x12\x1d\n" +
+	"\n" +
+	"seen_bytes\x18\x1a \x01(\x04R\tseenBytes\x12!\n" +
+	"\fsocket_bytes\x18\x1b \x01(\x04R\vsocketBytes\x1a=\n" +
+	"\x0fErrorCodesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\x1aS\n" +
+	"\n" +
+	"WaitsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12/\n" +
+	"\x05value\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05value:\x028\x01B\x0e\n" +
+	"\f_local_share\"\xc1\x01\n" +
+	"\fCountedCalls\x12\x14\n" +
+	"\x05calls\x18\x01 \x01(\x04R\x05calls\x12\x16\n" +
+	"\x06errors\x18\x02 \x01(\x04R\x06errors\x12\x12\n" +
+	"\x04rows\x18\x03 \x01(\x04R\x04rows\x12-\n" +
+	"\x04busy\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x04busy\x12@\n" +
+	"\thistogram\x18\x05 \x01(\v2\".mooring.agent.v1.CountedHistogramR\thistogram\"\xb1\x01\n" +
+	"\x10CountedHistogram\x12\x16\n" +
+	"\x06schema\x18\x01 \x01(\x11R\x06schema\x12I\n" +
+	"\abuckets\x18\x02 \x03(\v2/.mooring.agent.v1.CountedHistogram.BucketsEntryR\abuckets\x1a:\n" +
+	"\fBucketsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\x11R\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\x89\x01\n" +
+	"\rCountedDigest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
+	"\toperation\x18\x02 \x01(\tR\toperation\x12\x12\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\x126\n" +
+	"\x06counts\x18\x04 \x01(\v2\x1e.mooring.agent.v1.CountedCallsR\x06counts\"\x95\x01\n" +
+	"\x0eCountedLatency\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\x04R\x05count\x12+\n" +
+	"\x03sum\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03sum\x12@\n" +
+	"\thistogram\x18\x03 \x01(\v2\".mooring.agent.v1.CountedHistogramR\thistogram\"[\n" +
+	"\x12CountedReplication\x12/\n" +
+	"\x05delay\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05delay\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\"]\n" +
+	"\x0eExplainRequest\x12\x1a\n" +
+	"\binstance\x18\x01 \x01(\tR\binstance\x12/\n" +
+	"\x05since\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05since\"\xdb\x02\n" +
+	"\fExplainReply\x12\x1a\n" +
+	"\binstance\x18\x01 \x01(\tR\binstance\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
+	"\x06engine\x18\x03 \x01(\tR\x06engine\x12.\n" +
+	"\x04from\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04from\x12*\n" +
+	"\x02to\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x02to\x123\n" +
+	"\ahistory\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\ahistory\x125\n" +
+	"\bfindings\x18\a \x03(\v2\x19.mooring.agent.v1.FindingR\bfindings\x12\x18\n" +
+	"\achecked\x18\b \x03(\tR\achecked\x12!\n" +
+	"\fnot_measured\x18\t \x03(\tR\vnotMeasured\"\x89\x02\n" +
+	"\aFinding\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1a\n" +
+	"\bseverity\x18\x02 \x01(\tR\bseverity\x12\x14\n" +
+	"\x05title\x18\x03 \x01(\tR\x05title\x120\n" +
+	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12$\n" +
+	"\x0esince_at_least\x18\x05 \x01(\bR\fsinceAtLeast\x120\n" +
+	"\x05until\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x1a\n" +
+	"\bevidence\x18\a \x03(\tR\bevidence\x12\x12\n" +
+	"\x04next\x18\b \x01(\tR\x04next2\xa4\x04\n" +
 	"\x05Agent\x12E\n" +
 	"\x05Apply\x12\x1e.mooring.agent.v1.ApplyRequest\x1a\x1c.mooring.agent.v1.ApplyReply\x12H\n" +
 	"\x06Status\x12\x1f.mooring.agent.v1.StatusRequest\x1a\x1d.mooring.agent.v1.StatusReply\x12H\n" +
 	"\x05Watch\x12\x1e.mooring.agent.v1.WatchRequest\x1a\x1d.mooring.agent.v1.StatusReply0\x01\x12Z\n" +
-	"\fCapabilities\x12%.mooring.agent.v1.CapabilitiesRequest\x1a#.mooring.agent.v1.CapabilitiesReply\x12G\n" +
+	"\fCapabilities\x12%.mooring.agent.v1.CapabilitiesRequest\x1a#.mooring.agent.v1.CapabilitiesReply\x12N\n" +
+	"\bCounters\x12!.mooring.agent.v1.CountersRequest\x1a\x1f.mooring.agent.v1.CountersReply\x12K\n" +
+	"\aExplain\x12 .mooring.agent.v1.ExplainRequest\x1a\x1e.mooring.agent.v1.ExplainReply\x12G\n" +
 	"\aRecords\x12 .mooring.agent.v1.RecordsRequest\x1a\x18.mooring.agent.v1.Record0\x01B.Z,github.com/mooring-dev/mooring/agent/agentpbb\x06proto3"
 
 var (
@@ -3031,114 +4431,174 @@ func file_agent_proto_rawDescGZIP() []byte {
 	return file_agent_proto_rawDescData
 }
 
-var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
 var file_agent_proto_goTypes = []any{
 	(*ApplyRequest)(nil),          // 0: mooring.agent.v1.ApplyRequest
 	(*Policy)(nil),                // 1: mooring.agent.v1.Policy
 	(*Declared)(nil),              // 2: mooring.agent.v1.Declared
-	(*StatementsPolicy)(nil),      // 3: mooring.agent.v1.StatementsPolicy
-	(*ApplyReply)(nil),            // 4: mooring.agent.v1.ApplyReply
-	(*Placement)(nil),             // 5: mooring.agent.v1.Placement
-	(*Size)(nil),                  // 6: mooring.agent.v1.Size
-	(*FaultSpec)(nil),             // 7: mooring.agent.v1.FaultSpec
-	(*StatusRequest)(nil),         // 8: mooring.agent.v1.StatusRequest
-	(*WatchRequest)(nil),          // 9: mooring.agent.v1.WatchRequest
-	(*CapabilitiesRequest)(nil),   // 10: mooring.agent.v1.CapabilitiesRequest
-	(*CapabilitiesReply)(nil),     // 11: mooring.agent.v1.CapabilitiesReply
-	(*StatusReply)(nil),           // 12: mooring.agent.v1.StatusReply
-	(*Instance)(nil),              // 13: mooring.agent.v1.Instance
-	(*Traffic)(nil),               // 14: mooring.agent.v1.Traffic
-	(*Distribution)(nil),          // 15: mooring.agent.v1.Distribution
-	(*Transactions)(nil),          // 16: mooring.agent.v1.Transactions
-	(*OpenWork)(nil),              // 17: mooring.agent.v1.OpenWork
-	(*ErrorCount)(nil),            // 18: mooring.agent.v1.ErrorCount
-	(*Digest)(nil),                // 19: mooring.agent.v1.Digest
-	(*RecordsRequest)(nil),        // 20: mooring.agent.v1.RecordsRequest
-	(*Record)(nil),                // 21: mooring.agent.v1.Record
-	(*Resources)(nil),             // 22: mooring.agent.v1.Resources
-	(*Operation)(nil),             // 23: mooring.agent.v1.Operation
-	(*Fault)(nil),                 // 24: mooring.agent.v1.Fault
-	(*Capability)(nil),            // 25: mooring.agent.v1.Capability
-	(*Collector)(nil),             // 26: mooring.agent.v1.Collector
-	(*NumaNode)(nil),              // 27: mooring.agent.v1.NumaNode
-	(*Probe)(nil),                 // 28: mooring.agent.v1.Probe
-	nil,                           // 29: mooring.agent.v1.FaultSpec.ParamsEntry
-	nil,                           // 30: mooring.agent.v1.Distribution.NativeEntry
-	nil,                           // 31: mooring.agent.v1.Resources.NodeBytesEntry
-	nil,                           // 32: mooring.agent.v1.Fault.ParamsEntry
-	nil,                           // 33: mooring.agent.v1.Probe.LostEntry
-	(*durationpb.Duration)(nil),   // 34: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 35: google.protobuf.Timestamp
+	(*ActiveProbeSpec)(nil),       // 3: mooring.agent.v1.ActiveProbeSpec
+	(*StatementsPolicy)(nil),      // 4: mooring.agent.v1.StatementsPolicy
+	(*ApplyReply)(nil),            // 5: mooring.agent.v1.ApplyReply
+	(*Placement)(nil),             // 6: mooring.agent.v1.Placement
+	(*Size)(nil),                  // 7: mooring.agent.v1.Size
+	(*FaultSpec)(nil),             // 8: mooring.agent.v1.FaultSpec
+	(*StatusRequest)(nil),         // 9: mooring.agent.v1.StatusRequest
+	(*WatchRequest)(nil),          // 10: mooring.agent.v1.WatchRequest
+	(*CapabilitiesRequest)(nil),   // 11: mooring.agent.v1.CapabilitiesRequest
+	(*CapabilitiesReply)(nil),     // 12: mooring.agent.v1.CapabilitiesReply
+	(*StatusReply)(nil),           // 13: mooring.agent.v1.StatusReply
+	(*Instance)(nil),              // 14: mooring.agent.v1.Instance
+	(*Active)(nil),                // 15: mooring.agent.v1.Active
+	(*ActiveProbe)(nil),           // 16: mooring.agent.v1.ActiveProbe
+	(*Traffic)(nil),               // 17: mooring.agent.v1.Traffic
+	(*Distribution)(nil),          // 18: mooring.agent.v1.Distribution
+	(*Transactions)(nil),          // 19: mooring.agent.v1.Transactions
+	(*OpenWork)(nil),              // 20: mooring.agent.v1.OpenWork
+	(*ErrorCount)(nil),            // 21: mooring.agent.v1.ErrorCount
+	(*Digest)(nil),                // 22: mooring.agent.v1.Digest
+	(*RecordsRequest)(nil),        // 23: mooring.agent.v1.RecordsRequest
+	(*Record)(nil),                // 24: mooring.agent.v1.Record
+	(*Resources)(nil),             // 25: mooring.agent.v1.Resources
+	(*Operation)(nil),             // 26: mooring.agent.v1.Operation
+	(*Fault)(nil),                 // 27: mooring.agent.v1.Fault
+	(*Capability)(nil),            // 28: mooring.agent.v1.Capability
+	(*Collector)(nil),             // 29: mooring.agent.v1.Collector
+	(*NumaNode)(nil),              // 30: mooring.agent.v1.NumaNode
+	(*Probe)(nil),                 // 31: mooring.agent.v1.Probe
+	(*CountersRequest)(nil),       // 32: mooring.agent.v1.CountersRequest
+	(*CountersReply)(nil),         // 33: mooring.agent.v1.CountersReply
+	(*Counters)(nil),              // 34: mooring.agent.v1.Counters
+	(*CountedCalls)(nil),          // 35: mooring.agent.v1.CountedCalls
+	(*CountedHistogram)(nil),      // 36: mooring.agent.v1.CountedHistogram
+	(*CountedDigest)(nil),         // 37: mooring.agent.v1.CountedDigest
+	(*CountedLatency)(nil),        // 38: mooring.agent.v1.CountedLatency
+	(*CountedReplication)(nil),    // 39: mooring.agent.v1.CountedReplication
+	(*ExplainRequest)(nil),        // 40: mooring.agent.v1.ExplainRequest
+	(*ExplainReply)(nil),          // 41: mooring.agent.v1.ExplainReply
+	(*Finding)(nil),               // 42: mooring.agent.v1.Finding
+	nil,                           // 43: mooring.agent.v1.FaultSpec.ParamsEntry
+	nil,                           // 44: mooring.agent.v1.ActiveProbe.FailuresEntry
+	nil,                           // 45: mooring.agent.v1.Distribution.NativeEntry
+	nil,                           // 46: mooring.agent.v1.Resources.NodeBytesEntry
+	nil,                           // 47: mooring.agent.v1.Fault.ParamsEntry
+	nil,                           // 48: mooring.agent.v1.Probe.LostEntry
+	nil,                           // 49: mooring.agent.v1.Counters.ErrorCodesEntry
+	nil,                           // 50: mooring.agent.v1.Counters.WaitsEntry
+	nil,                           // 51: mooring.agent.v1.CountedHistogram.BucketsEntry
+	(*durationpb.Duration)(nil),   // 52: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 53: google.protobuf.Timestamp
 }
 var file_agent_proto_depIdxs = []int32{
-	5,  // 0: mooring.agent.v1.ApplyRequest.placement:type_name -> mooring.agent.v1.Placement
-	6,  // 1: mooring.agent.v1.ApplyRequest.size:type_name -> mooring.agent.v1.Size
-	7,  // 2: mooring.agent.v1.ApplyRequest.fault:type_name -> mooring.agent.v1.FaultSpec
+	6,  // 0: mooring.agent.v1.ApplyRequest.placement:type_name -> mooring.agent.v1.Placement
+	7,  // 1: mooring.agent.v1.ApplyRequest.size:type_name -> mooring.agent.v1.Size
+	8,  // 2: mooring.agent.v1.ApplyRequest.fault:type_name -> mooring.agent.v1.FaultSpec
 	1,  // 3: mooring.agent.v1.ApplyRequest.policy:type_name -> mooring.agent.v1.Policy
 	2,  // 4: mooring.agent.v1.Policy.instances:type_name -> mooring.agent.v1.Declared
-	3,  // 5: mooring.agent.v1.Declared.statements:type_name -> mooring.agent.v1.StatementsPolicy
-	34, // 6: mooring.agent.v1.StatementsPolicy.slow:type_name -> google.protobuf.Duration
-	24, // 7: mooring.agent.v1.ApplyReply.fault:type_name -> mooring.agent.v1.Fault
-	22, // 8: mooring.agent.v1.ApplyReply.resources:type_name -> mooring.agent.v1.Resources
-	29, // 9: mooring.agent.v1.FaultSpec.params:type_name -> mooring.agent.v1.FaultSpec.ParamsEntry
-	34, // 10: mooring.agent.v1.FaultSpec.duration:type_name -> google.protobuf.Duration
-	35, // 11: mooring.agent.v1.FaultSpec.not_after:type_name -> google.protobuf.Timestamp
-	34, // 12: mooring.agent.v1.FaultSpec.lease:type_name -> google.protobuf.Duration
-	34, // 13: mooring.agent.v1.WatchRequest.interval:type_name -> google.protobuf.Duration
-	25, // 14: mooring.agent.v1.CapabilitiesReply.capabilities:type_name -> mooring.agent.v1.Capability
-	35, // 15: mooring.agent.v1.StatusReply.time:type_name -> google.protobuf.Timestamp
-	13, // 16: mooring.agent.v1.StatusReply.instances:type_name -> mooring.agent.v1.Instance
-	24, // 17: mooring.agent.v1.StatusReply.faults:type_name -> mooring.agent.v1.Fault
-	25, // 18: mooring.agent.v1.StatusReply.capabilities:type_name -> mooring.agent.v1.Capability
-	26, // 19: mooring.agent.v1.StatusReply.collectors:type_name -> mooring.agent.v1.Collector
-	27, // 20: mooring.agent.v1.StatusReply.nodes:type_name -> mooring.agent.v1.NumaNode
-	28, // 21: mooring.agent.v1.StatusReply.probe:type_name -> mooring.agent.v1.Probe
-	22, // 22: mooring.agent.v1.Instance.resources:type_name -> mooring.agent.v1.Resources
-	23, // 23: mooring.agent.v1.Instance.operations:type_name -> mooring.agent.v1.Operation
-	14, // 24: mooring.agent.v1.Instance.traffic:type_name -> mooring.agent.v1.Traffic
-	16, // 25: mooring.agent.v1.Instance.transactions:type_name -> mooring.agent.v1.Transactions
-	17, // 26: mooring.agent.v1.Instance.open:type_name -> mooring.agent.v1.OpenWork
-	18, // 27: mooring.agent.v1.Instance.errors:type_name -> mooring.agent.v1.ErrorCount
-	19, // 28: mooring.agent.v1.Instance.digests:type_name -> mooring.agent.v1.Digest
-	34, // 29: mooring.agent.v1.Traffic.blocked:type_name -> google.protobuf.Duration
-	34, // 30: mooring.agent.v1.Traffic.slow_threshold:type_name -> google.protobuf.Duration
-	34, // 31: mooring.agent.v1.Distribution.sum:type_name -> google.protobuf.Duration
-	30, // 32: mooring.agent.v1.Distribution.native:type_name -> mooring.agent.v1.Distribution.NativeEntry
-	15, // 33: mooring.agent.v1.Transactions.duration:type_name -> mooring.agent.v1.Distribution
-	34, // 34: mooring.agent.v1.OpenWork.oldest_transaction:type_name -> google.protobuf.Duration
-	34, // 35: mooring.agent.v1.OpenWork.oldest_request:type_name -> google.protobuf.Duration
-	35, // 36: mooring.agent.v1.Digest.since:type_name -> google.protobuf.Timestamp
-	15, // 37: mooring.agent.v1.Digest.duration:type_name -> mooring.agent.v1.Distribution
-	35, // 38: mooring.agent.v1.Record.time:type_name -> google.protobuf.Timestamp
-	34, // 39: mooring.agent.v1.Record.duration:type_name -> google.protobuf.Duration
-	34, // 40: mooring.agent.v1.Record.first_byte:type_name -> google.protobuf.Duration
-	34, // 41: mooring.agent.v1.Record.blocked:type_name -> google.protobuf.Duration
-	34, // 42: mooring.agent.v1.Resources.cpu_usage:type_name -> google.protobuf.Duration
-	34, // 43: mooring.agent.v1.Resources.cpu_throttled:type_name -> google.protobuf.Duration
-	31, // 44: mooring.agent.v1.Resources.node_bytes:type_name -> mooring.agent.v1.Resources.NodeBytesEntry
-	34, // 45: mooring.agent.v1.Operation.sum:type_name -> google.protobuf.Duration
-	32, // 46: mooring.agent.v1.Fault.params:type_name -> mooring.agent.v1.Fault.ParamsEntry
-	35, // 47: mooring.agent.v1.Fault.started:type_name -> google.protobuf.Timestamp
-	35, // 48: mooring.agent.v1.Fault.deadline:type_name -> google.protobuf.Timestamp
-	35, // 49: mooring.agent.v1.Fault.ended:type_name -> google.protobuf.Timestamp
-	35, // 50: mooring.agent.v1.Fault.lease_until:type_name -> google.protobuf.Timestamp
-	34, // 51: mooring.agent.v1.Collector.duration:type_name -> google.protobuf.Duration
-	33, // 52: mooring.agent.v1.Probe.lost:type_name -> mooring.agent.v1.Probe.LostEntry
-	0,  // 53: mooring.agent.v1.Agent.Apply:input_type -> mooring.agent.v1.ApplyRequest
-	8,  // 54: mooring.agent.v1.Agent.Status:input_type -> mooring.agent.v1.StatusRequest
-	9,  // 55: mooring.agent.v1.Agent.Watch:input_type -> mooring.agent.v1.WatchRequest
-	10, // 56: mooring.agent.v1.Agent.Capabilities:input_type -> mooring.agent.v1.CapabilitiesRequest
-	20, // 57: mooring.agent.v1.Agent.Records:input_type -> mooring.agent.v1.RecordsRequest
-	4,  // 58: mooring.agent.v1.Agent.Apply:output_type -> mooring.agent.v1.ApplyReply
-	12, // 59: mooring.agent.v1.Agent.Status:output_type -> mooring.agent.v1.StatusReply
-	12, // 60: mooring.agent.v1.Agent.Watch:output_type -> mooring.agent.v1.StatusReply
-	11, // 61: mooring.agent.v1.Agent.Capabilities:output_type -> mooring.agent.v1.CapabilitiesReply
-	21, // 62: mooring.agent.v1.Agent.Records:output_type -> mooring.agent.v1.Record
-	58, // [58:63] is the sub-list for method output_type
-	53, // [53:58] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	4,  // 5: mooring.agent.v1.Declared.statements:type_name -> mooring.agent.v1.StatementsPolicy
+	3,  // 6: mooring.agent.v1.Declared.probe:type_name -> mooring.agent.v1.ActiveProbeSpec
+	52, // 7: mooring.agent.v1.ActiveProbeSpec.read:type_name -> google.protobuf.Duration
+	52, // 8: mooring.agent.v1.ActiveProbeSpec.write_period:type_name -> google.protobuf.Duration
+	52, // 9: mooring.agent.v1.StatementsPolicy.slow:type_name -> google.protobuf.Duration
+	27, // 10: mooring.agent.v1.ApplyReply.fault:type_name -> mooring.agent.v1.Fault
+	25, // 11: mooring.agent.v1.ApplyReply.resources:type_name -> mooring.agent.v1.Resources
+	43, // 12: mooring.agent.v1.FaultSpec.params:type_name -> mooring.agent.v1.FaultSpec.ParamsEntry
+	52, // 13: mooring.agent.v1.FaultSpec.duration:type_name -> google.protobuf.Duration
+	53, // 14: mooring.agent.v1.FaultSpec.not_after:type_name -> google.protobuf.Timestamp
+	52, // 15: mooring.agent.v1.FaultSpec.lease:type_name -> google.protobuf.Duration
+	52, // 16: mooring.agent.v1.WatchRequest.interval:type_name -> google.protobuf.Duration
+	28, // 17: mooring.agent.v1.CapabilitiesReply.capabilities:type_name -> mooring.agent.v1.Capability
+	53, // 18: mooring.agent.v1.StatusReply.time:type_name -> google.protobuf.Timestamp
+	14, // 19: mooring.agent.v1.StatusReply.instances:type_name -> mooring.agent.v1.Instance
+	27, // 20: mooring.agent.v1.StatusReply.faults:type_name -> mooring.agent.v1.Fault
+	28, // 21: mooring.agent.v1.StatusReply.capabilities:type_name -> mooring.agent.v1.Capability
+	29, // 22: mooring.agent.v1.StatusReply.collectors:type_name -> mooring.agent.v1.Collector
+	30, // 23: mooring.agent.v1.StatusReply.nodes:type_name -> mooring.agent.v1.NumaNode
+	31, // 24: mooring.agent.v1.StatusReply.probe:type_name -> mooring.agent.v1.Probe
+	25, // 25: mooring.agent.v1.Instance.resources:type_name -> mooring.agent.v1.Resources
+	26, // 26: mooring.agent.v1.Instance.operations:type_name -> mooring.agent.v1.Operation
+	17, // 27: mooring.agent.v1.Instance.traffic:type_name -> mooring.agent.v1.Traffic
+	19, // 28: mooring.agent.v1.Instance.transactions:type_name -> mooring.agent.v1.Transactions
+	20, // 29: mooring.agent.v1.Instance.open:type_name -> mooring.agent.v1.OpenWork
+	21, // 30: mooring.agent.v1.Instance.errors:type_name -> mooring.agent.v1.ErrorCount
+	22, // 31: mooring.agent.v1.Instance.digests:type_name -> mooring.agent.v1.Digest
+	15, // 32: mooring.agent.v1.Instance.active:type_name -> mooring.agent.v1.Active
+	52, // 33: mooring.agent.v1.Active.lag:type_name -> google.protobuf.Duration
+	52, // 34: mooring.agent.v1.Active.heartbeat_age:type_name -> google.protobuf.Duration
+	16, // 35: mooring.agent.v1.Active.probes:type_name -> mooring.agent.v1.ActiveProbe
+	53, // 36: mooring.agent.v1.ActiveProbe.ended:type_name -> google.protobuf.Timestamp
+	52, // 37: mooring.agent.v1.ActiveProbe.took:type_name -> google.protobuf.Duration
+	44, // 38: mooring.agent.v1.ActiveProbe.failures:type_name -> mooring.agent.v1.ActiveProbe.FailuresEntry
+	52, // 39: mooring.agent.v1.Traffic.blocked:type_name -> google.protobuf.Duration
+	52, // 40: mooring.agent.v1.Traffic.slow_threshold:type_name -> google.protobuf.Duration
+	52, // 41: mooring.agent.v1.Distribution.sum:type_name -> google.protobuf.Duration
+	45, // 42: mooring.agent.v1.Distribution.native:type_name -> mooring.agent.v1.Distribution.NativeEntry
+	18, // 43: mooring.agent.v1.Transactions.duration:type_name -> mooring.agent.v1.Distribution
+	52, // 44: mooring.agent.v1.OpenWork.oldest_transaction:type_name -> google.protobuf.Duration
+	52, // 45: mooring.agent.v1.OpenWork.oldest_request:type_name -> google.protobuf.Duration
+	53, // 46: mooring.agent.v1.Digest.since:type_name -> google.protobuf.Timestamp
+	18, // 47: mooring.agent.v1.Digest.duration:type_name -> mooring.agent.v1.Distribution
+	53, // 48: mooring.agent.v1.Record.time:type_name -> google.protobuf.Timestamp
+	52, // 49: mooring.agent.v1.Record.duration:type_name -> google.protobuf.Duration
+	52, // 50: mooring.agent.v1.Record.first_byte:type_name -> google.protobuf.Duration
+	52, // 51: mooring.agent.v1.Record.blocked:type_name -> google.protobuf.Duration
+	52, // 52: mooring.agent.v1.Resources.cpu_usage:type_name -> google.protobuf.Duration
+	52, // 53: mooring.agent.v1.Resources.cpu_throttled:type_name -> google.protobuf.Duration
+	46, // 54: mooring.agent.v1.Resources.node_bytes:type_name -> mooring.agent.v1.Resources.NodeBytesEntry
+	52, // 55: mooring.agent.v1.Operation.sum:type_name -> google.protobuf.Duration
+	47, // 56: mooring.agent.v1.Fault.params:type_name -> mooring.agent.v1.Fault.ParamsEntry
+	53, // 57: mooring.agent.v1.Fault.started:type_name -> google.protobuf.Timestamp
+	53, // 58: mooring.agent.v1.Fault.deadline:type_name -> google.protobuf.Timestamp
+	53, // 59: mooring.agent.v1.Fault.ended:type_name -> google.protobuf.Timestamp
+	53, // 60: mooring.agent.v1.Fault.lease_until:type_name -> google.protobuf.Timestamp
+	52, // 61: mooring.agent.v1.Collector.duration:type_name -> google.protobuf.Duration
+	48, // 62: mooring.agent.v1.Probe.lost:type_name -> mooring.agent.v1.Probe.LostEntry
+	53, // 63: mooring.agent.v1.CountersReply.time:type_name -> google.protobuf.Timestamp
+	31, // 64: mooring.agent.v1.CountersReply.probe:type_name -> mooring.agent.v1.Probe
+	34, // 65: mooring.agent.v1.CountersReply.instances:type_name -> mooring.agent.v1.Counters
+	35, // 66: mooring.agent.v1.Counters.total:type_name -> mooring.agent.v1.CountedCalls
+	52, // 67: mooring.agent.v1.Counters.oldest_in_flight:type_name -> google.protobuf.Duration
+	52, // 68: mooring.agent.v1.Counters.oldest_transaction:type_name -> google.protobuf.Duration
+	37, // 69: mooring.agent.v1.Counters.digests:type_name -> mooring.agent.v1.CountedDigest
+	49, // 70: mooring.agent.v1.Counters.error_codes:type_name -> mooring.agent.v1.Counters.ErrorCodesEntry
+	52, // 71: mooring.agent.v1.Counters.cpu_used:type_name -> google.protobuf.Duration
+	50, // 72: mooring.agent.v1.Counters.waits:type_name -> mooring.agent.v1.Counters.WaitsEntry
+	38, // 73: mooring.agent.v1.Counters.fsync:type_name -> mooring.agent.v1.CountedLatency
+	38, // 74: mooring.agent.v1.Counters.block:type_name -> mooring.agent.v1.CountedLatency
+	39, // 75: mooring.agent.v1.Counters.replication:type_name -> mooring.agent.v1.CountedReplication
+	52, // 76: mooring.agent.v1.CountedCalls.busy:type_name -> google.protobuf.Duration
+	36, // 77: mooring.agent.v1.CountedCalls.histogram:type_name -> mooring.agent.v1.CountedHistogram
+	51, // 78: mooring.agent.v1.CountedHistogram.buckets:type_name -> mooring.agent.v1.CountedHistogram.BucketsEntry
+	35, // 79: mooring.agent.v1.CountedDigest.counts:type_name -> mooring.agent.v1.CountedCalls
+	52, // 80: mooring.agent.v1.CountedLatency.sum:type_name -> google.protobuf.Duration
+	36, // 81: mooring.agent.v1.CountedLatency.histogram:type_name -> mooring.agent.v1.CountedHistogram
+	52, // 82: mooring.agent.v1.CountedReplication.delay:type_name -> google.protobuf.Duration
+	52, // 83: mooring.agent.v1.ExplainRequest.since:type_name -> google.protobuf.Duration
+	53, // 84: mooring.agent.v1.ExplainReply.from:type_name -> google.protobuf.Timestamp
+	53, // 85: mooring.agent.v1.ExplainReply.to:type_name -> google.protobuf.Timestamp
+	52, // 86: mooring.agent.v1.ExplainReply.history:type_name -> google.protobuf.Duration
+	42, // 87: mooring.agent.v1.ExplainReply.findings:type_name -> mooring.agent.v1.Finding
+	53, // 88: mooring.agent.v1.Finding.since:type_name -> google.protobuf.Timestamp
+	53, // 89: mooring.agent.v1.Finding.until:type_name -> google.protobuf.Timestamp
+	52, // 90: mooring.agent.v1.Counters.WaitsEntry.value:type_name -> google.protobuf.Duration
+	0,  // 91: mooring.agent.v1.Agent.Apply:input_type -> mooring.agent.v1.ApplyRequest
+	9,  // 92: mooring.agent.v1.Agent.Status:input_type -> mooring.agent.v1.StatusRequest
+	10, // 93: mooring.agent.v1.Agent.Watch:input_type -> mooring.agent.v1.WatchRequest
+	11, // 94: mooring.agent.v1.Agent.Capabilities:input_type -> mooring.agent.v1.CapabilitiesRequest
+	32, // 95: mooring.agent.v1.Agent.Counters:input_type -> mooring.agent.v1.CountersRequest
+	40, // 96: mooring.agent.v1.Agent.Explain:input_type -> mooring.agent.v1.ExplainRequest
+	23, // 97: mooring.agent.v1.Agent.Records:input_type -> mooring.agent.v1.RecordsRequest
+	5,  // 98: mooring.agent.v1.Agent.Apply:output_type -> mooring.agent.v1.ApplyReply
+	13, // 99: mooring.agent.v1.Agent.Status:output_type -> mooring.agent.v1.StatusReply
+	13, // 100: mooring.agent.v1.Agent.Watch:output_type -> mooring.agent.v1.StatusReply
+	12, // 101: mooring.agent.v1.Agent.Capabilities:output_type -> mooring.agent.v1.CapabilitiesReply
+	33, // 102: mooring.agent.v1.Agent.Counters:output_type -> mooring.agent.v1.CountersReply
+	41, // 103: mooring.agent.v1.Agent.Explain:output_type -> mooring.agent.v1.ExplainReply
+	24, // 104: mooring.agent.v1.Agent.Records:output_type -> mooring.agent.v1.Record
+	98, // [98:105] is the sub-list for method output_type
+	91, // [91:98] is the sub-list for method input_type
+	91, // [91:91] is the sub-list for extension type_name
+	91, // [91:91] is the sub-list for extension extendee
+	0,  // [0:91] is the sub-list for field type_name
 }
 
 func init() { file_agent_proto_init() }
@@ -3152,16 +4612,18 @@ func file_agent_proto_init() {
 		(*ApplyRequest_Fault)(nil),
 		(*ApplyRequest_Policy)(nil),
 	}
-	file_agent_proto_msgTypes[5].OneofWrappers = []any{}
 	file_agent_proto_msgTypes[6].OneofWrappers = []any{}
-	file_agent_proto_msgTypes[13].OneofWrappers = []any{}
+	file_agent_proto_msgTypes[7].OneofWrappers = []any{}
+	file_agent_proto_msgTypes[14].OneofWrappers = []any{}
+	file_agent_proto_msgTypes[15].OneofWrappers = []any{}
+	file_agent_proto_msgTypes[34].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_proto_rawDesc), len(file_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   34,
+			NumMessages:   52,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -32,6 +32,8 @@ const (
 	Agent_Status_FullMethodName       = "/mooring.agent.v1.Agent/Status"
 	Agent_Watch_FullMethodName        = "/mooring.agent.v1.Agent/Watch"
 	Agent_Capabilities_FullMethodName = "/mooring.agent.v1.Agent/Capabilities"
+	Agent_Counters_FullMethodName     = "/mooring.agent.v1.Agent/Counters"
+	Agent_Explain_FullMethodName      = "/mooring.agent.v1.Agent/Explain"
 	Agent_Records_FullMethodName      = "/mooring.agent.v1.Agent/Records"
 )
 
@@ -49,6 +51,11 @@ type AgentClient interface {
 	// Capabilities returns what this node can do, found by firing each probe
 	// when the agent started.
 	Capabilities(ctx context.Context, in *CapabilitiesRequest, opts ...grpc.CallOption) (*CapabilitiesReply, error)
+	// Counters returns what has been counted of each instance so far, histograms
+	// and digests with it. A caller makes rates of two replies.
+	Counters(ctx context.Context, in *CountersRequest, opts ...grpc.CallOption) (*CountersReply, error)
+	// Explain returns what is wrong with one instance, with the evidence.
+	Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainReply, error)
 	// Records streams slow, failed and audited statements and sessions, from the
 	// call on, until the caller goes away. A caller that is too slow loses some
 	// and is told how many.
@@ -112,6 +119,26 @@ func (c *agentClient) Capabilities(ctx context.Context, in *CapabilitiesRequest,
 	return out, nil
 }
 
+func (c *agentClient) Counters(ctx context.Context, in *CountersRequest, opts ...grpc.CallOption) (*CountersReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CountersReply)
+	err := c.cc.Invoke(ctx, Agent_Counters_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *agentClient) Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExplainReply)
+	err := c.cc.Invoke(ctx, Agent_Explain_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *agentClient) Records(ctx context.Context, in *RecordsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Record], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &Agent_ServiceDesc.Streams[1], Agent_Records_FullMethodName, cOpts...)
@@ -145,6 +172,11 @@ type AgentServer interface {
 	// Capabilities returns what this node can do, found by firing each probe
 	// when the agent started.
 	Capabilities(context.Context, *CapabilitiesRequest) (*CapabilitiesReply, error)
+	// Counters returns what has been counted of each instance so far, histograms
+	// and digests with it. A caller makes rates of two replies.
+	Counters(context.Context, *CountersRequest) (*CountersReply, error)
+	// Explain returns what is wrong with one instance, with the evidence.
+	Explain(context.Context, *ExplainRequest) (*ExplainReply, error)
 	// Records streams slow, failed and audited statements and sessions, from the
 	// call on, until the caller goes away. A caller that is too slow loses some
 	// and is told how many.
@@ -170,6 +202,12 @@ func (UnimplementedAgentServer) Watch(*WatchRequest, grpc.ServerStreamingServer[
 }
 func (UnimplementedAgentServer) Capabilities(context.Context, *CapabilitiesRequest) (*CapabilitiesReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Capabilities not implemented")
+}
+func (UnimplementedAgentServer) Counters(context.Context, *CountersRequest) (*CountersReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Counters not implemented")
+}
+func (UnimplementedAgentServer) Explain(context.Context, *ExplainRequest) (*ExplainReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Explain not implemented")
 }
 func (UnimplementedAgentServer) Records(*RecordsRequest, grpc.ServerStreamingServer[Record]) error {
 	return status.Error(codes.Unimplemented, "method Records not implemented")
@@ -260,6 +298,42 @@ func _Agent_Capabilities_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Agent_Counters_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CountersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServer).Counters(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Agent_Counters_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServer).Counters(ctx, req.(*CountersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Agent_Explain_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExplainRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServer).Explain(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Agent_Explain_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServer).Explain(ctx, req.(*ExplainRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Agent_Records_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(RecordsRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -289,6 +363,14 @@ var Agent_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Capabilities",
 			Handler:    _Agent_Capabilities_Handler,
+		},
+		{
+			MethodName: "Counters",
+			Handler:    _Agent_Counters_Handler,
+		},
+		{
+			MethodName: "Explain",
+			Handler:    _Agent_Explain_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
