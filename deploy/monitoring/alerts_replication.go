@@ -1,0 +1,40 @@
+package monitoring
+
+import (
+	"fmt"
+	"time"
+)
+
+// replicationAlerts are on what active probes say: they are silent where no
+// policy asks for probes.
+func replicationAlerts() []Rule {
+	return []Rule{
+		alert("DBDown", critical, 2*time.Minute, "db_up == 0",
+			"{{ $labels.instance }} does not answer",
+			"The active probe has had no answer for two minutes.",
+			"Dashboard Mooring / Instance: are clients still served (operations a second)? Then the probe's own account or network is at fault, see db_active_probe_failures_total. If not: the pod's log and events, then disk space."),
+		alert("DBRoleFlapping", critical, 0, fmt.Sprintf("changes(%s[15m]) > 2", primary),
+			"{{ $labels.instance }} changed its role {{ $value }} times in 15 minutes",
+			"An instance became primary and ceased to be it more than twice within 15 minutes.",
+			"Stop automatic failover (pause the operator or Patroni), see which member has the newest data on dashboard Mooring / Cluster, and find why health checks fail there: usually latency of the disk or the network."),
+		alert("DBTwoPrimaries", critical, time.Minute,
+			fmt.Sprintf(`count by (cluster) (%s{cluster!~"(.*/)?-"} and on (%s) (%s == 1)) > 1`, clusterInfo, byInstance, primary),
+			"Cluster {{ $labels.cluster }} has {{ $value }} primaries",
+			"More than one member of the cluster has said for a minute that it is primary: writes may be going to both.",
+			"Dashboard Mooring / Cluster shows which. Fence the one that clients should not reach, at the Service or the network, before anything else; compare the data afterwards."),
+		alert("DBWriteProbeFailing", critical, 3*time.Minute,
+			fmt.Sprintf(`sum by (%s, reason) (increase(db_active_probe_failures_total{probe="write",reason!="read_only"}[5m])) > 2`, byInstance),
+			"Writes to {{ $labels.instance }} fail: {{ $labels.reason }}",
+			"The heartbeat row of a primary has not been written several times in five minutes.",
+			"timeout: full disk, a hung disk or synchronous replication without a replica; denied or schema: the probe's account; auth: its Secret. deploy/README.md has the grants."),
+		alert("DBProbeLoginStopped", warning, 0, "db_active_probe_stopped == 1",
+			"The active probe of {{ $labels.instance }} was refused three times and has stopped",
+			"No more logins are tried, so that the account is not locked, until the Secret changes.",
+			"Put the right password into the Secret that the policy names; the probe goes on by itself."),
+		alert("DBReplicationLag", warning, 5*time.Minute,
+			fmt.Sprintf("max by (%s) (db_replication_lag_seconds or db_heartbeat_age_seconds) > 30", byInstance),
+			"{{ $labels.instance }} is {{ $value | humanizeDuration }} behind",
+			"A replica has been more than 30 s behind its primary for five minutes.",
+			"Dashboard Mooring / Cluster: does the lag in bytes grow too? Then the replica cannot keep up (its disk, its CPU, a long query that holds replay back). Lag in seconds alone is an idle primary or a clock."),
+	}
+}
