@@ -6,21 +6,22 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 export CGO_ENABLED = 0
 LDFLAGS  = -s -w -X main.version=$(VERSION)
 SETUP    = cmd/vmtest/setup.sh
+CONTROL  = $(or $(MOORING_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mooring)/control/usr/bin
 # Packages with tests that need a kernel of their own, found by their build tag.
 KERNEL_PACKAGES = $(shell grep -rl '^//go:build kernel$$' --include='*_test.go' . | xargs -rn1 dirname | sort -u)
 
 .DEFAULT_GOAL := help
-.PHONY: help build generate fmt lint verify unit test test-vm matrix demo e2e bench run fuzz tools clean
+.PHONY: help build generate fmt lint verify unit test test-vm monitoring monitoring-test matrix demo e2e bench run fuzz tools clean
 
 ##@ Everyday
 
 help: ## list the targets
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build all binaries into bin/
 	@mkdir -p bin
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/mooring-agent ./cmd/mooring-controller ./cmd/mooringctl \
-	  ./cmd/vmtest ./cmd/demo ./cmd/bench ./cmd/e2e ./cmd/e2e/pause
+	  ./cmd/vmtest ./cmd/demo ./cmd/bench ./cmd/e2e ./cmd/e2e/pause ./cmd/monitorcheck
 	@ln -sfn mooringctl bin/kubectl-mooring
 
 run: build ## run the agent on this machine: statement latencies of the databases here, until Ctrl-C
@@ -36,9 +37,13 @@ e2e: tools build ## the whole of Mooring on a real Kubernetes with one node in a
 bench: tools build ## price of the statement probe: pgbench with it on and off, on this machine
 	bin/bench
 
+monitoring: tools build ## every panel of every dashboard against a real Prometheus and a real agent under load
+	@$(SETUP) control
+	bin/monitorcheck
+
 ##@ Tests
 
-test: tools unit test-vm ## everything: unit tests, then kernel tests in the virtual machine
+test: tools unit monitoring-test test-vm ## everything: unit tests, alerts, then kernel tests in the virtual machine
 
 unit: ## tests that need nothing but Go
 	go vet ./...
@@ -48,6 +53,11 @@ test-vm: tools build ## kernel tests in the virtual machine (KERNEL=5.10, 6.1 or
 	@$(SETUP) kernel $(KERNEL)
 	go vet -tags kernel $(KERNEL_PACKAGES)
 	VMTEST_KERNEL=$(KERNEL) go test -tags kernel -p 1 -count 1 -timeout 20m -exec $(CURDIR)/bin/vmtest $(KERNEL_PACKAGES)
+
+monitoring-test: ## every recording rule and alert against its cases, by promtool
+	@$(SETUP) control
+	$(CONTROL)/promtool check rules deploy/monitoring/rules/*.yaml
+	$(CONTROL)/promtool test rules deploy/monitoring/testdata/cases.yaml
 
 matrix: ## kernel tests on every kernel of the matrix
 	@for k in 5.10 6.1 6.12; do $(MAKE) test-vm KERNEL=$$k || exit 1; done
@@ -68,6 +78,7 @@ generate: ## regenerate BPF objects, gRPC code and metric tables
 	go tool controller-gen crd:maxDescLen=400 paths=./controller/v1alpha1 output:crd:dir=deploy/crds
 	cp deploy/crds/mooring.dev_*.yaml deploy/helm/mooring/crds/
 	go test ./exporter -run 'TestGolden|TestReadme' -update
+	go test ./deploy/monitoring -run 'TestGenerated|TestReadme' -update
 
 fmt: ## format Go and BPF C
 	gofmt -w $$(git ls-files '*.go')

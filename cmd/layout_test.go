@@ -59,11 +59,13 @@ var arrows = map[string][]string{
 	"cmd/mooringctl/certs":    {},
 	"cmd/mooringctl/kube":     {"chaos", "controller/v1alpha1"},
 	"deploy":                  {},
+	"deploy/monitoring":       {},
 	"cmd/vmtest":              {},
 	"cmd/demo":                {"agent/agentpb", "bpf/kerneltest/dbserver", "cmd/internal/figure"},
 	"cmd/bench":               {"bpf", "bpf/kerneltest/dbserver", "cmd/internal/figure"},
 	"cmd/internal/figure":     {},
 	"cmd/internal/calm":       {},
+	"cmd/monitorcheck":        {"bpf/kerneltest/dbserver", "cmd/internal/figure", "deploy/monitoring"},
 	"cmd/e2e":                 {"agent/agentpb", "bpf/kerneltest/dbserver", "cmd/e2e/node", "cmd/e2e/testbed", "cmd/internal/figure", "controller/v1alpha1"},
 	"cmd/e2e/image":           {},
 	"cmd/e2e/node":            {},
@@ -96,7 +98,7 @@ var owners = map[string][]string{
 }
 
 // starters may start other programs. Everything else that needs one is wrong.
-var starters = []string{"cmd/vmtest", "cmd/demo", "cmd/bench", "bpf/kerneltest", "bpf/kerneltest/dbserver", "cmd/e2e", "cmd/e2e/node", "cmd/e2e/testbed"}
+var starters = []string{"cmd/vmtest", "cmd/demo", "cmd/bench", "bpf/kerneltest", "bpf/kerneltest/dbserver", "cmd/e2e", "cmd/e2e/node", "cmd/e2e/testbed", "cmd/monitorcheck"}
 
 type pkg struct {
 	ImportPath string

@@ -8,10 +8,11 @@ set -euo pipefail
 
 usage() {
 	cat <<USAGE
-usage: setup.sh build | vm | kernel VERSION | kube | all
+usage: setup.sh build | vm | kernel VERSION | control | kube | all
   build           install the compilers and generators on this machine
   vm              QEMU, the guest's Debian tree and the 6.1 kernel, into the cache folder
   kernel VERSION  one more kernel into the cache folder: 5.10, 6.1 or 6.12
+  control         etcd, Prometheus, runc and the CNI plugins, unpacked into the cache folder
   kube            Kubernetes, containerd, helm, etcd and Prometheus for the end-to-end test,
                   into the cache folder; needs vm and a Go toolchain, and ten minutes the first time
   all             build and vm
@@ -32,7 +33,8 @@ readonly guest_packages=(
 	bash dmsetup e2fsprogs iproute2 iputils-ping kmod mariadb-server postgresql
 	postgresql-contrib procps redis-server sysbench util-linux
 )
-# Unpacked for the end-to-end test: the first two run on the host, the others in the guest.
+# Unpacked for the end-to-end test, where the first two run on the host and the others in the
+# guest, and for the tests of rules and dashboards.
 readonly control_packages=(etcd-server prometheus runc containernetworking-plugins)
 
 # Built for the end-to-end test by the Go toolchain. The Kubernetes version is the one that the
@@ -322,6 +324,7 @@ case "${1:-}/$#" in
 build/1) build ;;
 vm/1) locked vm ;;
 kernel/2) locked kernel "$2" ;;
+control/1) locked control ;;
 kube/1) locked kube ;;
 all/1)
 	build
