@@ -6,15 +6,15 @@ import "strings"
 // A query may be without data only when it names one of them.
 func exceptions() [][2]string {
 	const (
-		active    = "needs active probes, which need a DatabasePolicy or a credentials file"
-		limited   = "needs a limit on the instance's cgroup"
-		placed    = "needs a placement"
-		broken    = "needs a fault"
-		pressure  = "needs cgroup version 2 with PSI"
-		podNet    = "needs a network namespace of the instance's own"
-		kernel    = "needs the kernel's BPF statistics switched on"
-		replicas  = "needs a replica or subscriber"
-		sharedTop = "needs a cgroup of the instance's own"
+		active   = "needs active probes, which need a DatabasePolicy or a credentials file"
+		limited  = "needs a limit on the instance's cgroup"
+		placed   = "needs a placement"
+		broken   = "needs a fault"
+		pressure = "needs cgroup version 2 with PSI"
+		podNet   = "needs a network namespace of the instance's own"
+		kernel   = "needs the kernel's BPF statistics switched on"
+		replicas = "needs a replica or subscriber"
+		ownGroup = "needs a cgroup of the instance's own"
 	)
 	return [][2]string{
 		{"db_up", active}, {"db_role", active}, {"db_read_only", active}, {"db_replication_lag", active},
@@ -23,7 +23,7 @@ func exceptions() [][2]string {
 		{"mooring_instance_numa_local_ratio", placed}, {"mooring_fault_active", broken},
 		{"mooring_instance_tcp_retransmitted_segments", podNet}, {"mooring_instance_tcp_resets", podNet}, {"mooring_instance_tcp_listen", podNet},
 		{"db_probe_program_run_seconds", kernel}, {"db_server_stream_bytes", replicas},
-		{"mooring_instance_memory_events", sharedTop},
+		{"mooring_instance_memory_events", ownGroup}, {"mooring_instance_cpuset_info", ownGroup},
 	}
 }
 
