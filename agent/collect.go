@@ -22,6 +22,7 @@ type collector struct {
 	found      pods.Result
 	discovered time.Time
 	runs       []state.Collector
+	usage      usageSource
 }
 
 // timed runs one source of the snapshot and records how it fared. A source
@@ -65,6 +66,8 @@ func (a *Agent) tick(ctx context.Context) {
 	next.Unresolved = slices.Concat(next.Unresolved, a.desiredNotes(), c.found.Unresolved)
 	c.timed("topology", func() error { return a.topology(next) })
 	c.timed("resources", func() error { return a.resources(next) })
+	c.timed("machine", func() error { return c.usage.readMachine(&a.cfg, next) })
+	c.timed("usage", func() error { return c.usage.readInstances(&a.cfg, a.cgroups, next) })
 	c.timed("statements", func() error { return a.readStatements(next) })
 	c.timed("active", func() error { return a.readActive(next) })
 	c.timed("faults", func() error { return a.readFaults(next) })

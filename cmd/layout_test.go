@@ -25,7 +25,7 @@ const module = "github.com/mooring-dev/mooring"
 // arrows says which packages of ours each package may import outside its
 // tests. A package that is not here fails the test: add it on purpose.
 var arrows = map[string][]string{
-	"agent":                   {"agent/active", "agent/agentpb", "agent/cgroup", "agent/change", "agent/digest", "agent/explain", "agent/journal", "agent/keeper", "agent/pages", "agent/pods", "agent/record", "agent/state", "agent/trend", "bpf", "chaos", "numa"},
+	"agent":                   {"agent/active", "agent/agentpb", "agent/cgroup", "agent/change", "agent/digest", "agent/explain", "agent/journal", "agent/keeper", "agent/pages", "agent/pods", "agent/record", "agent/resource", "agent/state", "agent/trend", "bpf", "chaos", "numa"},
 	"agent/explain":           {"agent/state", "agent/trend"},
 	"agent/trend":             {"agent/state"},
 	"agent/active":            {"agent/osthread", "agent/state"},
@@ -40,6 +40,7 @@ var arrows = map[string][]string{
 	"agent/sqltext":           {},
 	"agent/digest":            {"agent/state"},
 	"agent/record":            {},
+	"agent/resource":          {"agent/osthread", "agent/state"},
 	"agent/state":             {},
 	"bpf":                     {"agent/change", "agent/osthread"},
 	"bpf/kerneltest":          {"bpf/kerneltest/dbserver"},
@@ -77,10 +78,10 @@ var arrows = map[string][]string{
 // touches one directory. "" stands for test files only.
 var owners = map[string][]string{
 	"github.com/cilium/ebpf":                 {"bpf"},
-	"github.com/vishvananda/netlink":         {"bpf", "agent/pods", "cmd/e2e", "cmd/e2e/testbed"},
+	"github.com/vishvananda/netlink":         {"bpf", "agent/pods", "agent/resource", "cmd/e2e", "cmd/e2e/testbed"},
 	"github.com/containerd/cgroups/v3":       {"agent/cgroup"},
 	"github.com/opencontainers/runtime-spec": {"agent/cgroup"},
-	"github.com/prometheus/procfs":           {"numa", "agent/pods"},
+	"github.com/prometheus/procfs":           {"numa", "agent/pods", "agent/resource"},
 	"github.com/shirou/gopsutil/v3":          {"agent/pods"},
 	"github.com/prometheus/client_golang":    {"exporter", "controller"},
 	"k8s.io/client-go":                       {"agent/pods", "cmd/mooringctl/kube", "cmd/e2e", "cmd/e2e/testbed", "controller", "cmd/mooring-controller"},

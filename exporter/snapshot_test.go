@@ -49,7 +49,8 @@ func snapshot() *state.Snapshot {
 			{ID: 0, CPUs: "0-3", TotalBytes: 16 << 30, FreeBytes: 5 << 30},
 			{ID: 1, CPUs: "4-7", TotalBytes: 16 << 30, FreeBytes: 6 << 30},
 		},
-		Probe: state.Probe{Mode: "fentry", Lost: map[string]uint64{"operations_full": 0, "connections_full": 4}},
+		Machine: node(),
+		Probe:   state.Probe{Mode: "fentry", Lost: map[string]uint64{"operations_full": 0, "connections_full": 4}},
 	}
 }
 
@@ -67,6 +68,7 @@ func postgres() state.InstanceStatus {
 		},
 		Placement: &state.Placement{Policy: "pack", Node: 0},
 		Active:    probedReplica(),
+		Usage:     used(),
 		Operations: []state.Operation{
 			{Name: "select", Count: 10, Sum: 21 * time.Millisecond, Classic: []uint64{4, 3, 2, 1, 0},
 				Native: map[int]uint64{-109: 4, -84: 2, -83: 1, -60: 2, -20: 1}},

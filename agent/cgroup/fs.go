@@ -159,6 +159,19 @@ func forController(controller string) string {
 	return "for " + controller + " "
 }
 
+// Dirs returns the directories of a cgroup whose paths are those of Open, by the
+// same keys. Nothing is read: whether they are there, and still the same, is not
+// known.
+func (f *FS) Dirs(paths map[string]string) map[string]string {
+	dirs := make(map[string]string, len(paths))
+	for controller, p := range paths {
+		if path.IsAbs(p) && path.Clean(p) == p && (f.version == 1 || controller == "") {
+			dirs[controller] = filepath.Join(f.hierarchy(controller), p)
+		}
+	}
+	return dirs
+}
+
 // place is one directory of a cgroup file system.
 type place struct {
 	dir  string // absolute

@@ -180,6 +180,8 @@ type InstanceStatus struct {
 	Statements *Statements `json:"statements,omitempty"`
 	// Active is nil where no active probe is asked for.
 	Active *Active `json:"active,omitempty"`
+	// Usage is nil where nothing of it could be read.
+	Usage *Usage `json:"usage,omitempty"`
 	// PlacementErr says why it is not where its policy wants it; empty when it
 	// is, and where no policy wants anything.
 	PlacementErr string `json:"placementError,omitempty"`
@@ -300,7 +302,9 @@ type Snapshot struct {
 	Capabilities []Capability `json:"capabilities"`
 	Collectors   []Collector  `json:"collectors"`
 	Nodes        []Node       `json:"nodes"`
-	Probe        Probe        `json:"probe"`
+	// Machine is the node as a whole.
+	Machine *Machine `json:"machine,omitempty"`
+	Probe   Probe    `json:"probe"`
 	// Journal reports a damaged journal that was set aside at start.
 	Journal string `json:"journal,omitempty"`
 }
