@@ -256,7 +256,7 @@ func (a *Agent) Close() {
 			a.log.Warn("statement probe not closed", "component", "agent", "err", err)
 		}
 	}
-	for _, c := range []interface{ Close() error }{a.net, a.io, a.journal} {
+	for _, c := range []interface{ Close() error }{&a.collector.usage, a.net, a.io, a.journal} {
 		if err := c.Close(); err != nil {
 			a.log.Warn("not closed", "component", "agent", "err", err)
 		}

@@ -28,12 +28,13 @@ func Check(ctx context.Context, cfg Config) ([]state.Capability, error) {
 	if a.statements != nil {
 		err = a.statements.Close()
 	}
-	return a.capabilities, err
+	return a.capabilities, errors.Join(err, a.collector.usage.Close())
 }
 
 // probeNode fires every probe once and keeps the statement probe it settled on.
 func (a *Agent) probeNode(ctx context.Context) {
 	a.capabilities = append(a.capabilities, a.openStatements(ctx)...)
+	a.capabilities = append(a.capabilities, a.collector.usage.openLatency(&a.cfg)...)
 	for _, p := range []struct {
 		name string
 		fire func() (string, error)

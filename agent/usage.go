@@ -3,10 +3,14 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"time"
 
 	"github.com/mooring-dev/mooring/agent/cgroup"
 	"github.com/mooring-dev/mooring/agent/resource"
 	"github.com/mooring-dev/mooring/agent/state"
+	"github.com/mooring-dev/mooring/bpf"
 )
 
 // usageSource reads what the node and its instances use. The zero value opens
@@ -14,6 +18,57 @@ import (
 type usageSource struct {
 	reader   *resource.Reader
 	surveyor *resource.Surveyor
+	// latency is nil where neither half of it works; probes say why.
+	latency *bpf.IOLatency
+	probes  []state.IOProbe
+}
+
+// openLatency attaches the timers of block requests and fsync, and reports on
+// both. They are attached only where statements may be timed.
+func (u *usageSource) openLatency(cfg *Config) []state.Capability {
+	block, fsync := errors.New("switched off by --probe=off"), errors.New("switched off by --probe=off")
+	if cfg.Probe != "off" {
+		var err error
+		if u.latency, err = bpf.OpenIOLatency(existing(cfg.StateDir)); err != nil {
+			block, fsync = err, err
+		} else {
+			block, fsync = u.latency.Block(), u.latency.Fsync()
+		}
+	}
+	var caps []state.Capability
+	u.probes = nil
+	for _, half := range []struct {
+		name, mode string
+		err        error
+	}{{"block", "tracepoint", block}, {"fsync", "fentry", fsync}} {
+		p := state.IOProbe{Name: half.name, Mode: half.mode, Detail: "attached and seen to fire"}
+		if half.err != nil {
+			p.Mode, p.Detail = "off", oneLine(half.err)
+		}
+		u.probes = append(u.probes, p)
+		caps = append(caps, state.Capability{Name: half.name + "-latency", OK: half.err == nil, Detail: p.Detail})
+	}
+	return caps
+}
+
+// existing returns a directory, or the nearest above it that is there: a node on
+// which only doctor ran has no state yet.
+func existing(dir string) string {
+	for dir != filepath.Dir(dir) {
+		if _, err := os.Stat(dir); err == nil {
+			break
+		}
+		dir = filepath.Dir(dir)
+	}
+	return dir
+}
+
+// Close implements io.Closer.
+func (u *usageSource) Close() error {
+	if u.latency == nil {
+		return nil
+	}
+	return u.latency.Close()
 }
 
 func (u *usageSource) open(cfg *Config) error {
@@ -35,6 +90,12 @@ func (u *usageSource) readMachine(cfg *Config, next *state.Snapshot) error {
 	}
 	var err error
 	next.Machine, err = u.reader.Machine()
+	next.Machine.IOProbes = u.probes
+	if u.latency != nil {
+		var lostErr error
+		next.Machine.IOLost, lostErr = u.latency.Lost()
+		err = errors.Join(err, lostErr)
+	}
 	return err
 }
 
@@ -51,11 +112,17 @@ func (u *usageSource) readInstances(cfg *Config, groups *cgroup.FS, next *state.
 	u.reader.Begin(here)
 	u.surveyor.Begin(here)
 	var errs []error
+	if err := u.watch(groups, next); err != nil {
+		errs = append(errs, fmt.Errorf("time block requests and fsync: %w", err))
+	}
 	for i := range next.Instances {
 		in := &next.Instances[i]
 		var err error
 		in.Usage, err = u.reader.Instance(&in.Instance, groupDirs(groups, in))
 		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", in.ID, err))
+		}
+		if in.Usage.IO, err = u.readLatency(in); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", in.ID, err))
 		}
 		in.Usage.Survey = u.surveyor.Latest(&in.Instance)
@@ -64,6 +131,41 @@ func (u *usageSource) readInstances(cfg *Config, groups *cgroup.FS, next *state.
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// watch tells the timers which cgroups are the instances'. Where the io controller
+// is not enabled, as the lack of io.stat shows, the kernel charges block requests
+// to a cgroup above, which is not the instance's alone.
+func (u *usageSource) watch(groups *cgroup.FS, next *state.Snapshot) error {
+	if u.latency == nil {
+		return nil
+	}
+	watch := map[uint64]bpf.IOWatch{}
+	for i := range next.Instances {
+		in := &next.Instances[i]
+		dir, ok := groupDirs(groups, in)[""]
+		if !ok {
+			continue
+		}
+		_, err := os.Stat(filepath.Join(dir, "io.stat"))
+		watch[in.Cgroup.ID] = bpf.IOWatch{Block: err == nil, Fsync: true}
+	}
+	return u.latency.Set(watch)
+}
+
+// readLatency copies the kernel's histograms of an instance.
+func (u *usageSource) readLatency(in *state.InstanceStatus) ([]state.Operation, error) {
+	if u.latency == nil {
+		return nil, nil
+	}
+	ops, err := u.latency.Read(in.Cgroup.ID)
+	var out []state.Operation
+	for _, o := range ops {
+		out = append(out, state.Operation{
+			Name: o.Name, Count: o.Count, Sum: time.Duration(o.SumNanoseconds), Classic: o.Classic, Native: o.Native,
+		})
+	}
+	return out, err
 }
 
 // groupDirs are the directories of an instance's cgroup; none where it is shared,

@@ -219,11 +219,22 @@ func ioLatency(classicBounds []time.Duration) family {
 	fsync := declare(typ, prometheus.UntypedValue, "mooring_instance_fsync_duration_seconds",
 		"Time an fsync, fdatasync, msync or synchronous write of the instance took to reach the disk, timed in the kernel by eBPF.",
 		instanceLabels())
+	info := gauge("mooring_io_probe_info",
+		"Always 1; how block requests (probe=block) and fsync are timed on this node, or why they are not (mode=off), cut after 200 bytes.", "probe", "mode", "detail")
+	lost := counter("mooring_io_probe_lost_total", "Block requests and fsyncs that were not timed, as too many were under way.", "reason")
 	bounds := inSeconds(classicBounds)
 	return family{
 		name:    "latency",
-		metrics: []*metric{block, fsync},
+		metrics: []*metric{block, fsync, info, lost},
 		collect: func(s *scrape) {
+			if m := s.snap.Machine; m != nil {
+				for _, p := range m.IOProbes {
+					s.set(info, 1, p.Name, p.Mode, sentence(p.Detail, maxDetailBytes))
+				}
+				for reason, n := range m.IOLost {
+					s.set(lost, float64(n), reason)
+				}
+			}
 			for i := range s.snap.Instances {
 				in := &s.snap.Instances[i]
 				if in.Usage == nil {

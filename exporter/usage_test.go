@@ -51,6 +51,9 @@ func node() *state.Machine {
 		Backlogs:  []state.Backlog{{CPU: 0, Dropped: 1, Squeezed: 2}},
 		Clock:     &state.Clock{Offset: -time.Millisecond, MaxError: 10 * time.Millisecond, Synchronised: true},
 		Conntrack: &state.Conntrack{Entries: 100, Limit: 65536},
+		IOProbes: []state.IOProbe{{Name: "block", Mode: "off", Detail: "this kernel does not charge block requests to cgroups"},
+			{Name: "fsync", Mode: "fentry", Detail: "attached and seen to fire"}},
+		IOLost: map[string]uint64{"requests_full": 1},
 	}
 	for i, name := range []string{"MemTotal", "MemFree", "MemAvailable", "Buffers", "Cached", "Slab", "Dirty", "Writeback", "SwapTotal", "SwapFree", "Hugetlb"} {
 		m.Memory[name] = int64(i+1) << 20

@@ -169,6 +169,19 @@ type Machine struct {
 	Backlogs  []Backlog        `json:"backlogs,omitempty"`
 	Clock     *Clock           `json:"clock,omitempty"`
 	Conntrack *Conntrack       `json:"conntrack,omitempty"`
+	// IOProbes says how block requests and fsync are timed, IOLost counts what
+	// could not be, by reason.
+	IOProbes []IOProbe         `json:"ioProbes,omitempty"`
+	IOLost   map[string]uint64 `json:"ioLost,omitempty"`
+}
+
+// IOProbe is how one kind of I/O is timed.
+type IOProbe struct {
+	// Name is "block" or "fsync".
+	Name string `json:"name"`
+	// Mode is "tracepoint", "fentry" or "off", and Detail says why.
+	Mode   string `json:"mode"`
+	Detail string `json:"detail"`
 }
 
 // CPUModes is where one CPU's time went, by node_exporter's names of modes.
