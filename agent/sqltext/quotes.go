@@ -122,11 +122,13 @@ func (l *lexer) prefixE(i int) escapes {
 }
 
 // continues says whether the string at i may carry on the E'..' string that
-// ended at eEnd: only space, or a line comment, between the two.
+// ended at eEnd: only space and line comments between the two.
 func (l *lexer) continues(i int) bool {
-	for _, c := range l.text[l.eEnd:i] {
-		if classes[c] != cSpace {
-			return c == '-'
+	for j := l.eEnd; j < i; j++ {
+		if c := l.text[j]; c == '-' && l.text[j+1] == '-' {
+			j = until(l.text, j, '\n', '\r')
+		} else if classes[c] != cSpace {
+			return false
 		}
 	}
 	return true
