@@ -22,7 +22,9 @@ type collector struct {
 	found      pods.Result
 	discovered time.Time
 	runs       []state.Collector
-	usage      usageSource
+	// codes are the error codes that are shown of each instance.
+	codes map[string]map[string]bool
+	usage usageSource
 }
 
 // timed runs one source of the snapshot and records how it fared. A source
@@ -92,8 +94,20 @@ func (a *Agent) discover(ctx context.Context) error {
 		return fmt.Errorf("find instances: %w", err)
 	}
 	a.logChanges(c.found.Instances, found.Instances)
+	c.forgetCodes(found.Instances)
 	c.found, c.discovered = found, time.Now()
 	return errors.Join(a.probeTargets(found.Instances), a.watch(found.Instances))
+}
+
+// forgetCodes drops the error codes of instances that are gone.
+func (c *collector) forgetCodes(instances []state.Instance) {
+	kept := make(map[string]map[string]bool, len(instances))
+	for i := range instances {
+		if codes, ok := c.codes[instances[i].ID]; ok {
+			kept[instances[i].ID] = codes
+		}
+	}
+	c.codes = kept
 }
 
 // logChanges says which instances came and went.

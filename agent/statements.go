@@ -32,7 +32,7 @@ func (a *Agent) readStatements(next *state.Snapshot) error {
 			continue
 		}
 		s := &state.Statements{
-			Errors:           errorCounts(codes[in.ID]),
+			Errors:           a.errorCounts(in.ID, codes[in.ID]),
 			OpenTransactions: open[in.ID].Transactions, OldestTransaction: open[in.ID].OldestTransaction,
 			InFlight: open[in.ID].InFlight, OldestInFlight: open[in.ID].OldestInFlight,
 			Connections: open[in.ID].Connections,
@@ -44,6 +44,13 @@ func (a *Agent) readStatements(next *state.Snapshot) error {
 			continue
 		}
 		in.Statements = s
+	}
+	health, err := a.statements.Health()
+	errs = append(errs, err)
+	next.Probe.Events, next.Probe.RunTime = health.Events, health.RunTime
+	next.Probe.Maps = make(map[string]state.MapFill, len(health.Maps))
+	for name, fill := range health.Maps {
+		next.Probe.Maps[name] = state.MapFill{Entries: fill.Entries, Capacity: fill.Capacity}
 	}
 	lost, err := a.statements.Lost()
 	next.Probe.Lost = lost
@@ -90,21 +97,29 @@ func distribution(d bpf.Distribution) state.Distribution {
 	return state.Distribution{Count: d.Count, Sum: time.Duration(d.SumNanoseconds), Native: d.Native}
 }
 
-// errorCounts bounds the codes of an instance, which come from outside: the ones
-// that occurred most, by code, and the rest as one. A code that was exported stays
-// the heaviest of those that came after it as long as it occurs as often.
-func errorCounts(codes []bpf.ErrorCount) []state.ErrorCount {
+// errorCounts bounds the codes of an instance, which come from outside: those that
+// came first are told apart, the rest are one. A code that has been shown stays, so
+// that no count ever falls.
+func (a *Agent) errorCounts(id string, codes []bpf.ErrorCount) []state.ErrorCount {
+	shown := a.collector.codes[id]
+	if shown == nil {
+		shown = map[string]bool{}
+		a.collector.codes[id] = shown
+	}
 	slices.SortFunc(codes, func(a, b bpf.ErrorCount) int {
 		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Code, b.Code))
 	})
 	var out []state.ErrorCount
 	other := state.ErrorCount{Code: "other"}
-	for i, c := range codes {
-		if c.Code == "" || i >= maxErrorCodes {
-			other.Count += c.Count
-			continue
+	for _, c := range codes {
+		if c.Code != "" && len(shown) < maxErrorCodes {
+			shown[c.Code] = true
 		}
-		out = append(out, state.ErrorCount{Code: c.Code, Count: c.Count})
+		if shown[c.Code] {
+			out = append(out, state.ErrorCount{Code: c.Code, Count: c.Count})
+		} else {
+			other.Count += c.Count
+		}
 	}
 	if other.Count > 0 {
 		out = append(out, other)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -42,7 +43,7 @@ const (
 
 // reads tells whether servers of a protocol may use read and write on sockets,
 // which the tracepoint of system calls otherwise leaves to files.
-func (p Protocol) reads() bool { return p == ProtocolRedis || p == ProtocolMongo }
+func (p Protocol) reads() bool { return p != ProtocolPostgres }
 
 // Watched is one server whose statements are timed.
 type Watched struct {
@@ -97,6 +98,8 @@ type Statements struct {
 	servers map[string]*served
 	ids     map[uint32]string // by slot
 	slots   uint32            // the last one given
+	// events counts what ReadEvents was given, by kind.
+	events [eventSession + 1]atomic.Uint64
 	// logouts are connections that were found ended, for ReadEvents.
 	logouts chan Session
 }

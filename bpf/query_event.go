@@ -105,6 +105,9 @@ const (
 	eventSession
 )
 
+// eventKinds lists the kinds of events by their numbers, enum event_kind.
+func eventKinds() []string { return []string{"", "text", "record", "session"} }
+
 const (
 	recordUncounted = 1 << iota
 	recordSlow
@@ -216,6 +219,9 @@ func (d *dispatcher) dispatch(raw []byte) {
 		return
 	}
 	fill(&head, raw)
+	if int(head.Kind) < len(d.s.events) {
+		d.s.events[head.Kind].Add(1)
+	}
 	d.s.mu.RLock()
 	id, ok := d.s.ids[head.Slot]
 	d.s.mu.RUnlock()

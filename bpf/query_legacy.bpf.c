@@ -143,7 +143,7 @@ static __always_inline void go_on(void *ctx, struct connection *c, __u64 key, __
 /* reads tells whether a server may use read and write on its sockets. */
 static __always_inline int reads(const struct server *server)
 {
-	return server->protocol == QUERY_REDIS || server->protocol == QUERY_MONGO;
+	return server->protocol != QUERY_POSTGRES;
 }
 
 /*
@@ -152,7 +152,7 @@ static __always_inline int reads(const struct server *server)
  * waits for readiness asks first and is told to wait.
  */
 static __always_inline void exit_receive(void *ctx, const struct server *server,
-					 const struct arguments *args, __s64 n)
+					 const struct arguments *args, __s64 n, int file)
 {
 	__u64 key = connection_key(args->first);
 	struct connection *c = bpf_map_lookup_elem(&connections, &key);
@@ -162,7 +162,7 @@ static __always_inline void exit_receive(void *ctx, const struct server *server,
 	/* Keeps the compiler from asking for the slot once more in place of c. */
 	asm volatile("" : "+r"(c));
 	/* read is for files too: only what is known to be accepted is followed. */
-	if (reads(server) && !(c && (c->flags & CONN_SERVER)))
+	if (file && !(c && (c->flags & CONN_SERVER)))
 		return;
 	if (n <= 0) {
 		if (c && ends_before(c, 0, 0))
@@ -252,7 +252,7 @@ int on_syscall(__u64 *ctx)
 	case CALL_READ:
 		if (!first_piece(syscall_number(ctx[0]), &args.second, &args.third))
 			return 0;
-		exit_receive(ctx, server, &args, ctx[1]);
+		exit_receive(ctx, server, &args, ctx[1], kind == CALL_READ);
 		return 0;
 	case CALL_ACCEPT:
 		exit_accept(server, &args, ctx[1]);

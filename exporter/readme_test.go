@@ -76,7 +76,7 @@ func TestLabelsAreBounded(t *testing.T) {
 		"kind": "the known faults, parts of memory", "phase": "three values",
 		"name": "the known capabilities", "mode": "eight values", "probe": "three values", "reason": "the list in package bpf",
 		"cluster": "an instance on this node", "role": "three values", "digest": "one at a time, or those an instance shows, see agent/digest", "writer": "two values",
-		"direction": "two values", "outcome": "three values", "query": "one for each digest",
+		"outcome": "three values", "query": "one for each digest",
 		"db_response_status_code": "forty of an instance and other",
 		"protocol":                "one", "detail": "one for each capability, once at start",
 		"collector": "the agent's own", "version": "one", "family": "the table",

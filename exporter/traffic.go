@@ -1,5 +1,7 @@
 package exporter
 
+import "github.com/mooring-dev/mooring/agent/state"
+
 // traffic is what statements carry, beside how long they take.
 func traffic() family {
 	labels := instanceLabels("db_system_name", "db_operation_name")
@@ -23,10 +25,13 @@ func traffic() family {
 		failed = counter("db_server_errors_total",
 			"Errors that were answered, by the protocol's code; other stands for all beyond a bounded list.",
 			instanceLabels("db_system_name", "db_response_status_code")...)
+		logins = counter("db_server_logins_total",
+			"Logins by result, ok or failed; over an encrypted connection they end where encryption begins and count as ok.",
+			instanceLabels("db_system_name", "result")...)
 	)
 	return family{
 		name:    "traffic",
-		metrics: []*metric{ttfb, blocked, in, out, rows, statements, stream, failed},
+		metrics: []*metric{ttfb, blocked, in, out, rows, statements, stream, failed, logins},
 		collect: func(s *scrape) {
 			for i := range s.snap.Instances {
 				d := &s.snap.Instances[i]
@@ -42,6 +47,9 @@ func traffic() family {
 					s.set(out, float64(op.ResponseBytes), l...)
 					s.set(rows, float64(op.Rows), l...)
 				}
+				for result, n := range loginResults(d.Operations) {
+					s.set(logins, float64(n), labelValues(&d.Instance, engine, result)...)
+				}
 				t := &d.Statements.Traffic
 				s.set(statements, float64(t.Statements), labelValues(&d.Instance, engine)...)
 				s.set(stream, float64(t.StreamInBytes), labelValues(&d.Instance, engine, "in")...)
@@ -52,4 +60,20 @@ func traffic() family {
 			}
 		},
 	}
+}
+
+// loginResults counts logins by result; both are there, also at zero, so that the
+// first failure shows as a rise.
+func loginResults(ops []state.Operation) map[string]uint64 {
+	results := map[string]uint64{"ok": 0, "failed": 0}
+	for _, op := range ops {
+		switch {
+		case op.Name != "auth":
+		case op.Error:
+			results["failed"] += op.Count
+		default:
+			results["ok"] += op.Count
+		}
+	}
+	return results
 }

@@ -277,6 +277,18 @@ type Probe struct {
 	Detail string `json:"detail,omitempty"`
 	// Lost counts statements that could not be recorded, by reason.
 	Lost map[string]uint64 `json:"lost,omitempty"`
+	// Events counts what the kernel told one by one, by kind.
+	Events map[string]uint64 `json:"events,omitempty"`
+	// Maps is how full the kernel's maps are, by name.
+	Maps map[string]MapFill `json:"maps,omitempty"`
+	// RunTime is the time spent in each program, while the kernel measures it.
+	RunTime map[string]time.Duration `json:"runTime,omitempty"`
+}
+
+// MapFill is how many of its entries a map of the kernel has.
+type MapFill struct {
+	Entries  int `json:"entries"`
+	Capacity int `json:"capacity"`
 }
 
 // Snapshot is everything the agent knows at one moment.

@@ -209,6 +209,13 @@ func SampleOf(s *state.Snapshot, in *state.InstanceStatus) Sample {
 		out.Histogram.add(o.Native)
 	}
 	out.statements(in.Statements)
+	out.usage(in.Usage)
+	if a := in.Active; a != nil && a.Lag != nil {
+		out.Replication = Replication{Known: true, Delay: *a.Lag}
+		if a.LagBytes != nil {
+			out.Replication.Bytes = uint64(max(0, *a.LagBytes))
+		}
+	}
 	if in.Err == "" && in.Cgroup.Shared == "" {
 		out.resources(in)
 	}
@@ -243,3 +250,31 @@ func (s *Sample) resources(in *state.InstanceStatus) {
 	s.OOMKills = r.OOMKills
 	s.Waits[Throttled] = Meter{true, r.CPUThrottled}
 }
+
+// usage takes what the kernel says of the instance's waits, where it says it.
+func (s *Sample) usage(u *state.Usage) {
+	if u == nil {
+		return
+	}
+	s.Waits[RunQueue] = Meter{u.Tasks.Threads > 0, u.Tasks.RunDelay}
+	if g := u.Group; g != nil && g.Pressure != nil {
+		s.Waits[IO] = Meter{true, g.Pressure.IO.Some}
+		s.Waits[Memory] = Meter{true, g.Pressure.Memory.Some}
+	}
+	for _, o := range u.IO {
+		l := &s.Block
+		if o.Name == fsync {
+			l = &s.Fsync
+		}
+		l.Known = true
+		l.Count += o.Count
+		l.Sum += o.Sum
+		if l.Histogram.Schema == 0 {
+			l.Histogram.Schema = operationSchema
+		}
+		l.Histogram.add(o.Native)
+	}
+}
+
+// fsync is the name of its latency among those of I/O.
+const fsync = "fsync"
