@@ -80,7 +80,7 @@
 //	tdsql       mysqld, declared                protocol-compatible, not certified
 //	redis       redis-server, redis-check-rdb   certified
 //	valkey      valkey-server, valkey-check-rdb; Redis' names, declared
-//	                                            protocol-compatible, not certified
+//	                                            certified
 //	mongodb     mongod                          protocol-compatible, not certified
 //	ferretdb    ferretdb                        protocol-compatible, not certified
 //

@@ -70,7 +70,7 @@ var engineTable = []EngineFacts{
 	{GoldenDB, WireMySQL, Compatible},
 	{TDSQL, WireMySQL, Compatible},
 	{Redis, WireRedis, Certified},
-	{Valkey, WireRedis, Compatible},
+	{Valkey, WireRedis, Certified},
 	{MongoDB, WireMongoDB, Compatible},
 	{FerretDB, WireMongoDB, Compatible},
 }

@@ -8,13 +8,15 @@ set -euo pipefail
 
 usage() {
 	cat <<USAGE
-usage: setup.sh build | vm | kernel VERSION | control | kube | all
+usage: setup.sh build | vm | kernel VERSION | control | kube | servers | all
   build           install the compilers and generators on this machine
   vm              QEMU, the guest's Debian tree and the 6.1 kernel, into the cache folder
   kernel VERSION  one more kernel into the cache folder: 5.10, 6.1 or 6.12
   control         etcd, Prometheus, runc and the CNI plugins, unpacked into the cache folder
   kube            Kubernetes, containerd, helm, etcd and Prometheus for the end-to-end test,
                   into the cache folder; needs vm and a Go toolchain, and ten minutes the first time
+  servers         database servers for the tests into the cache folder: those of Debian 11 and 13
+                  beside the guest's of Debian 12, and two that the Go toolchain builds; needs vm
   all             build and vm
 The cache folder is \$MOORING_CACHE, else \$XDG_CACHE_HOME/mooring, else ~/.cache/mooring.
 USAGE
@@ -47,6 +49,15 @@ readonly go_programs=(
 	github.com/containerd/containerd/v2/cmd/ctr@v2.4.2
 	helm.sh/helm/v3/cmd/helm@v3.22.0
 )
+
+# Unpacked for the tests, a tree for each release. Their names for PostgreSQL bring its version.
+readonly server_suites=(bullseye trixie)
+readonly bullseye_servers=(mariadb-server postgresql postgresql-contrib redis-server)
+readonly trixie_servers=(mariadb-server postgresql postgresql-contrib redis-server valkey-server)
+
+# Built for the tests by the Go toolchain; their versions are those of the module.
+readonly servers_module="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/dbservers"
+readonly servers_programs=(ferretdb mysqlserver)
 
 say() { printf 'setup: %s\n' "$*"; }
 
@@ -285,6 +296,58 @@ kube_build() {
 	put "$made" "$cache/kube" "$stamp"
 }
 
+# server_tree makes a Debian tree of one release with its database servers. As in the guest's, no
+# service is started; what a server does not need to run is left out.
+server_tree() {
+	local suite=$1 stamp options
+	local -n packages=${suite}_servers
+	stamp=$(stamp_of "$suite" "${packages[@]}")
+	if stamp_is "$cache/servers/$suite" "$stamp"; then
+		say "the servers of $suite are there"
+		return
+	fi
+	say "making the servers of $suite in $cache/servers/$suite"
+	mapfile -t options < <(proxy_options)
+	source_line "$(mirror)" "$suite" >"$work/$suite.list"
+	mmdebstrap --quiet --mode=root --variant=minbase --architectures=amd64 "${options[@]}" \
+		--aptopt='APT::Install-Recommends "false"' \
+		--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
+		--dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/mariadb/mariadb-test/*' \
+		--customize-hook='rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/*' \
+		--include="$(IFS=,; printf %s "${packages[*]}")" \
+		"$suite" "$work/$suite" - <"$work/$suite.list"
+	mkdir -p "$cache/servers"
+	put "$work/$suite" "$cache/servers/$suite" "$stamp"
+}
+
+# servers_build compiles the servers that are Go modules.
+servers_build() {
+	local stamp made program
+	stamp=$(stamp_of "${servers_programs[@]}" "$(cat "$servers_module"/go.mod "$servers_module"/go.sum "$servers_module"/*/*.go)")
+	if stamp_is "$cache/servers/go" "$stamp"; then
+		say "${servers_programs[*]} are there"
+		return
+	fi
+	command -v go >/dev/null || refuse "building ${servers_programs[*]} needs the Go toolchain that go.mod names, and there is no go in PATH"
+	made=$work/go
+	mkdir -p "$made/bin" "$cache/servers"
+	say "building ${servers_programs[*]}"
+	for program in "${servers_programs[@]}"; do
+		(cd "$servers_module" && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$made/bin/$program" "./$program")
+	done
+	put "$made" "$cache/servers/go" "$stamp"
+}
+
+servers() {
+	local suite missing
+	mapfile -t missing < <(missing_packages mmdebstrap debian-archive-keyring)
+	((${#missing[@]} == 0)) || refuse "${missing[*]} missing: run setup.sh build first"
+	for suite in "${server_suites[@]}"; do
+		server_tree "$suite"
+	done
+	servers_build
+}
+
 # locked runs its arguments with the cache to itself and a work folder that is gone afterwards.
 # The folder lies in the cache so that a finished tree is moved by a rename.
 locked() {
@@ -326,6 +389,7 @@ vm/1) locked vm ;;
 kernel/2) locked kernel "$2" ;;
 control/1) locked control ;;
 kube/1) locked kube ;;
+servers/1) locked servers ;;
 all/1)
 	build
 	locked vm

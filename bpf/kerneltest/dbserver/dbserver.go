@@ -53,7 +53,7 @@ func Command(ctx context.Context, root, user, name string, args ...string) (*exe
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Path, cmd.Err = name, nil
 	if !filepath.IsAbs(name) {
-		for _, dir := range []string{"/usr/lib/postgresql/15/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"} {
+		for _, dir := range []string{postgresBin(root), "/usr/sbin", "/usr/bin", "/sbin", "/bin"} {
 			if _, err := os.Stat(filepath.Join(root, dir, name)); err == nil {
 				cmd.Path = filepath.Join(dir, name)
 				break
@@ -65,7 +65,7 @@ func Command(ctx context.Context, root, user, name string, args ...string) (*exe
 		return nil, err
 	}
 	cmd.Dir = "/"
-	cmd.Env = []string{"PATH=/usr/lib/postgresql/15/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "HOME=/"}
+	cmd.Env = []string{"PATH=" + postgresBin(root) + ":/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "HOME=/"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: root, Credential: cred}
 	return cmd, nil
 }
@@ -97,7 +97,8 @@ func credential(root, user string) (*syscall.Credential, error) {
 // StartPostgres starts PostgreSQL and waits until it serves queries to anybody
 // who connects as postgres. pg_stat_statements is loaded.
 func StartPostgres(ctx context.Context, o Options) (*Server, error) {
-	if err := seed(ctx, o, "postgres", "/var/lib/postgresql/15/main", "0700"); err != nil {
+	version := filepath.Base(filepath.Dir(postgresBin(o.Root)))
+	if err := seed(ctx, o, "postgres", "/var/lib/postgresql/"+version+"/main", "0700"); err != nil {
 		return nil, err
 	}
 	dir := filepath.Join("/", o.Root, o.Dir)
@@ -148,7 +149,7 @@ func start(ctx context.Context, o Options, user, program string, args ...string)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{Options: o, cmd: cmd, log: filepath.Join(os.TempDir(), fmt.Sprintf("%s-%d.log", program, o.Port)), done: make(chan error, 1)}
+	s := &Server{Options: o, cmd: cmd, log: filepath.Join(os.TempDir(), fmt.Sprintf("%s-%d.log", filepath.Base(program), o.Port)), done: make(chan error, 1)}
 	log, err := os.Create(s.log)
 	if err != nil {
 		return nil, fmt.Errorf("make server log: %w", err)
@@ -197,19 +198,38 @@ func (s *Server) wait(ctx context.Context) error {
 			return fmt.Errorf("%w: %w\n%s", ctx.Err(), last, s.Log())
 		case <-time.After(200 * time.Millisecond):
 		}
-		if _, last = s.Query(ctx, "SELECT 1"); last == nil {
+		if last = s.ready(ctx); last == nil {
 			return nil
 		}
 	}
 }
 
-// Query runs SQL through the database's own client over TCP, from the caller's
-// network namespace, and returns its bare output.
+// ready asks the server something. The ones built from Go have no client here:
+// that they take a connection has to do.
+func (s *Server) ready(ctx context.Context) error {
+	question := "SELECT 1"
+	switch filepath.Base(s.cmd.Path) {
+	case "redis-server", "valkey-server":
+		question = "PING"
+	case mysqlServer, ferretDB:
+		_, err := s.Connect(time.Second)
+		return err
+	}
+	_, err := s.Query(ctx, question)
+	return err
+}
+
+// Query runs SQL, or a command of Redis or Valkey, through the database's own
+// client over TCP, from the caller's network namespace, and returns its bare
+// output.
 func (s *Server) Query(ctx context.Context, sql string) (string, error) {
 	port := strconv.Itoa(s.Port)
 	name, args := "psql", []string{"-h", s.Address, "-p", port, "-U", "postgres", "-XAtq", "-v", "ON_ERROR_STOP=1", "-c", sql, "postgres"}
-	if filepath.Base(s.cmd.Path) == "mariadbd" {
-		name, args = "mariadb", []string{"--no-defaults", "-h", s.Address, "-P", port, "-u", "root", "-BN", "-e", sql}
+	switch base := filepath.Base(s.cmd.Path); base {
+	case "mariadbd": // whose client asks for TLS since 11.4
+		name, args = "mariadb", []string{"--no-defaults", "--skip-ssl", "-h", s.Address, "-P", port, "-u", "root", "-BN", "-e", sql}
+	case "redis-server", "valkey-server":
+		name, args = strings.TrimSuffix(base, "server")+"cli", append([]string{"-h", s.Address, "-p", port}, strings.Fields(sql)...)
 	}
 	cmd, err := Command(ctx, s.Root, "", name, args...)
 	if err != nil {
@@ -256,11 +276,11 @@ func (s *Server) Alive() bool {
 }
 
 // Stop ends the server and waits for it: SIGINT (a fast shutdown for
-// PostgreSQL), SIGTERM for MariaDB, and SIGKILL after ten seconds.
+// PostgreSQL), SIGTERM for the others, and SIGKILL after ten seconds.
 func (s *Server) Stop() error {
-	sig := syscall.SIGINT
-	if filepath.Base(s.cmd.Path) == "mariadbd" {
-		sig = syscall.SIGTERM
+	sig := syscall.SIGTERM
+	if filepath.Base(s.cmd.Path) == "postgres" {
+		sig = syscall.SIGINT
 	}
 	if err := s.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("stop server: %w", err)

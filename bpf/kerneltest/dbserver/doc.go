@@ -1,5 +1,6 @@
 // Package dbserver starts real database servers for tests, the demonstration
-// and the benchmark: PostgreSQL and MariaDB from the Debian tree, each in a
+// and the benchmark: PostgreSQL, MariaDB, Redis and Valkey from the trees of
+// several Debian releases, and two servers built from Go modules, each in a
 // data directory, cgroup and network namespace of its choice.
 //
 // It is not linked into anything that ships. A server runs until Stop; when
