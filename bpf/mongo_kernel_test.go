@@ -24,11 +24,11 @@ const (
 
 // mongoLab plays messages to the reader of query_mongo.h without a socket.
 type mongoLab struct {
-	t    *testing.T
+	t    testing.TB
 	coll *ebpf.Collection
 }
 
-func newMongoLab(t *testing.T) *mongoLab {
+func newMongoLab(t testing.TB) *mongoLab {
 	t.Helper()
 	spec, err := loadMongoProbe()
 	require.NoError(t, err)
@@ -53,7 +53,10 @@ func (l *mongoLab) run(program string, pieces [][]byte) (phase uint32) {
 	for _, p := range pieces {
 		// The bytes behind a piece must not matter.
 		memory := append(append([]byte(nil), p...), "\x10ok\x00\x00\x00\x00\x00 insert"...)
-		phase = call(l.t, l.coll.Programs[program], uint64(uintptr(unsafe.Pointer(&memory[0]))), uint64(len(p)))
+		var err error
+		args := []uint64{uint64(uintptr(unsafe.Pointer(&memory[0]))), uint64(len(p))}
+		phase, err = l.coll.Programs[program].Run(&ebpf.RunOptions{Context: args})
+		require.NoError(l.t, err)
 		runtime.KeepAlive(memory)
 	}
 	return phase
@@ -249,8 +252,9 @@ func TestMongoOldAndForeignMessages(t *testing.T) {
 func FuzzMongoReader(f *testing.F) {
 	f.Add(wire.Msg(0, wire.D{{Name: "find", Value: "x"}}), wire.Msg(0, wire.D{{Name: "ok", Value: 0.0}}), uint8(16))
 	f.Add(wire.LegacyQuery("admin.$cmd", wire.D{}), wire.LegacyReply(2, wire.D{}), uint8(3))
+	loaded := newMongoLab(f)
 	f.Fuzz(func(t *testing.T, request, reply []byte, at uint8) {
-		l := newMongoLab(t)
+		l := &mongoLab{t: t, coll: loaded.coll}
 		l.reset()
 		cut := min(int(at), len(request))
 		for _, p := range [][]byte{request[:cut], request[cut:]} {

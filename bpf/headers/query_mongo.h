@@ -252,7 +252,9 @@ static __always_inline void mongo_body(void *ctx, struct connection *c, __u64 ke
 	__u64 head[2] = {}, document = at + 5;
 
 	c->flags &= ~CONN_HEADER;
-	if (n < 8 || !query_read_most(head, 12, n, at)) {
+	if (n < 8)
+		return;
+	if (!query_read_most(head, 12, n, at)) {
 		count_loss(LOSS_UNREADABLE);
 		return;
 	}
