@@ -58,6 +58,9 @@ func (l *lexer) flush() bool {
 		l.giveUp()
 	case p == semicolon:
 		l.sign(';', false)
+		if l.watch != nil {
+			l.watch.n = 0
+		}
 	case p != nothing:
 		l.sign(',', false)
 	}
@@ -208,7 +211,7 @@ func (l *lexer) spaced(k kind, s string) bool {
 	case k == closing:
 		return false
 	case k == sign:
-		return s != "," && s != ";" && s != "."
+		return s != "," && s != ";" && s != "." && !(s == ":" && l.d&engines == MongoDB)
 	}
 	return true
 }

@@ -60,3 +60,50 @@ func whole(d Dialect, text []byte) uint64 {
 	l.run()
 	return finish(l.h)
 }
+
+// FuzzCut cuts a list of values anywhere: the key must be that of the whole.
+func FuzzCut(f *testing.F) {
+	f.Add([]byte("\x00\x05\x03\x01\x02\x03"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c := &choices{b: b}
+		how, rows := c.next(), c.of(2) == 0
+		s := server{pg: how&1 != 0, escapes: how&2 != 0, ansi: how&4 != 0}
+		d := s.dialect(7)
+		head, list := "SELECT a FROM t WHERE b IN (", ""
+		if rows {
+			head = "INSERT INTO t VALUES ("
+		}
+		for n := range 1 + c.of(6) {
+			if n > 0 && rows && c.of(3) == 0 {
+				list += ") , ("
+			} else if n > 0 {
+				list += ", "
+			}
+			list += s.literal(c, c.marker())
+		}
+		want, text := norm(d, head+list+")"), head+list+")"
+		for n := len(head); n <= len(text); n++ {
+			require.Equal(t, want, norm(d, text[:n]), "%+v %q", s, text[:n])
+			require.Equal(t, key(d, text), key(d, text[:n]))
+		}
+	})
+}
+
+// FuzzNoArgumentSurvives writes markers into Redis arguments and BSON values.
+func FuzzNoArgumentSurvives(f *testing.F) {
+	f.Add([]byte("\x00\x05\x03\x01\x02\x03\x07\x09\x20\x11"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c := &choices{b: b}
+		cut := int(c.next())<<8 | int(c.next())
+		m := [][]byte{c.marker(), c.marker(), c.marker()}
+		args := []string{[]string{"SET", "MGET", "AUTH", "CONFIG", "object", "hello"}[c.of(6)], string(m[0]), string(m[1]), string(m[2])}
+		find := doc(str([]string{"find", "delete", "createUser", "update"}[c.of(4)], "tab"),
+			sub("filter", str("a", string(m[0])), arr("$in", str("0", string(m[1])), sub("1", field(0x05, "b", le(len(m[2]))+"\x00"+string(m[2]))))),
+			arr("updates", sub("0", sub("q", str("c", string(m[0]))), sub("u", sub("$set", str("d", string(m[1])))))), str("$db", string(m[2])))
+		for d, s := range map[Dialect]string{Redis: resp(args...), MongoDB: find} {
+			require.Empty(t, leaked(norm(d, s), "config object hello filter updates createuser", m), "%q", s)
+			head := s[:cut%(len(s)+1)]
+			require.Empty(t, leaked(norm(d, head), "config object hello filter updates createuser", m), "%q", head)
+		}
+	})
+}
