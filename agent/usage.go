@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/mooring-dev/mooring/agent/cgroup"
@@ -21,6 +22,35 @@ type usageSource struct {
 	// latency is nil where neither half of it works; probes say why.
 	latency *bpf.IOLatency
 	probes  []state.IOProbe
+	// looked is when usage was last read, runs are how that fared.
+	looked time.Time
+	runs   []state.Collector
+}
+
+// readUsage reads what the node and its instances use, as often as instances are
+// looked for and not in every tick: it is the dearest thing that an agent reads.
+// Between, the snapshot has what was read last; an instance that has come since
+// has nothing yet.
+func (a *Agent) readUsage(next *state.Snapshot) {
+	c := &a.collector
+	before := a.Snapshot()
+	if before != nil && time.Since(c.usage.looked) < a.cfg.Discover {
+		next.Machine = before.Machine
+		usage := make(map[string]*state.Usage, len(before.Instances))
+		for i := range before.Instances {
+			usage[before.Instances[i].ID] = before.Instances[i].Usage
+		}
+		for i := range next.Instances {
+			next.Instances[i].Usage = usage[next.Instances[i].ID]
+		}
+		c.runs = append(c.runs, c.usage.runs...)
+		return
+	}
+	c.usage.looked = time.Now()
+	read := len(c.runs)
+	c.timed("machine", func() error { return c.usage.readMachine(&a.cfg, next) })
+	c.timed("usage", func() error { return c.usage.readInstances(&a.cfg, a.cgroups, next) })
+	c.usage.runs = slices.Clone(c.runs[read:])
 }
 
 // openLatency attaches the timers of block requests and fsync, and reports on
