@@ -50,7 +50,11 @@ func snapshot() *state.Snapshot {
 			{ID: 1, CPUs: "4-7", TotalBytes: 16 << 30, FreeBytes: 6 << 30},
 		},
 		Machine: node(),
-		Probe:   state.Probe{Mode: "fentry", Lost: map[string]uint64{"operations_full": 0, "connections_full": 4}},
+		Probe: state.Probe{
+			Mode: "fentry", Lost: map[string]uint64{"operations_full": 0, "connections_full": 4},
+			Events: map[string]uint64{"text": 31, "record": 5}, Maps: map[string]state.MapFill{"digests": {Entries: 40, Capacity: 16384}},
+			RunTime: map[string]time.Duration{"on_tcp_recvd": 1500 * time.Millisecond},
+		},
 	}
 }
 

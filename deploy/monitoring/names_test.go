@@ -21,7 +21,7 @@ func served(t *testing.T) map[string]string {
 	b, err := os.ReadFile("../../exporter/README.md")
 	require.NoError(t, err)
 	names := map[string]string{}
-	for _, m := range regexp.MustCompile("(?m)^\\| `([a-zA-Z_:]+)` \\| ([a-z, ]+) \\|").FindAllStringSubmatch(string(b), -1) {
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-zA-Z0-9_:]+)` \\| ([a-z, ]+) \\|").FindAllStringSubmatch(string(b), -1) {
 		names[m[1]] = m[2]
 	}
 	require.Greater(t, len(names), 30)
