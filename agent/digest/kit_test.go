@@ -44,9 +44,7 @@ type mapping struct {
 type fakeKernel struct {
 	texts map[mapping]uint32
 	// counted is by instance and number.
-	counted map[string]map[uint32]*Counts
-	// room bounds texts; 0 is no bound.
-	room       int
+	counted    map[string]map[uint32]*Counts
 	fail, read error
 }
 

@@ -225,7 +225,7 @@ func TestTheNodesRoomIsShared(t *testing.T) {
 		servers = append(servers, server("db-"+itoa(i)))
 	}
 	b.watch(servers...)
-	all = b.tick()
+	b.tick()
 	require.LessOrEqual(t, b.table.Stats().Numbers, maxNodeNumbers)
 	for _, s := range servers[12:] {
 		b.many(s.ID, "x", 250)
