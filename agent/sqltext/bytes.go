@@ -8,15 +8,18 @@ import (
 // class is what a byte begins outside quotes.
 type class uint8
 
+// Those up to cPlain may follow a word without changing what it is.
 const (
-	cOther class = iota // operators
-	cSpace
-	cWord
-	cDigit
+	cSpace class = iota
+	cComma
 	cOpen
 	cClose
-	cComma
 	cSemicolon
+	cDot
+	cPlain class = cDot
+	cOther class = iota // operators
+	cWord
+	cDigit
 	cQuote
 	cDouble
 	cBacktick
@@ -28,7 +31,6 @@ const (
 	cQuestion
 	cColon
 	cAt
-	cDot
 	cBackslash
 )
 
@@ -37,12 +39,14 @@ var classes = classify()
 func classify() (t [256]class) {
 	for c := range t {
 		switch b := byte(c); {
-		case b <= ' ' || b == 0x7f:
+		case b <= ' ':
 			t[c] = cSpace
-		case b >= 0x80 || b|0x20 >= 'a' && b|0x20 <= 'z' || b == '_':
+		case b >= 0x80 || b|0x20 >= 'a' && b|0x20 <= 'z' || b == '_' || b == 0x7f:
 			t[c] = cWord
 		case b >= '0' && b <= '9':
 			t[c] = cDigit
+		default:
+			t[c] = cOther
 		}
 	}
 	for k, s := range map[class]string{cOpen: "([", cClose: ")]", cComma: ",", cSemicolon: ";", cQuote: "'", cDouble: `"`,
@@ -102,9 +106,36 @@ func wordBytes(x uint64) int {
 	f := y | 0x20*ones
 	letter := (f + (0x80-'a')*ones) &^ (f + (0x7f-'z')*ones)
 	digit := (y + (0x80-'0')*ones) &^ (y + (0x7f-'9')*ones)
-	other := ^(y ^ '_'*ones + 0x7f*ones) | ^(y ^ '$'*ones + 0x7f*ones)
+	other := (f + ones) | ^(y ^ '$'*ones + 0x7f*ones)
 	word := letter | digit | other | x
 	return bits.TrailingZeros64(^word&highs) >> 3
+}
+
+// plainNumber is the end of the digits from i, if there are fewer than eight
+// and a space, a comma or a parenthesis follows, else 0.
+func plainNumber(b []byte, i int) int {
+	if len(b)-i <= 8 {
+		return 0
+	}
+	x := binary.LittleEndian.Uint64(b[i:])
+	y := x &^ uint64(highs)
+	digit := (y + (0x80-'0')*ones) &^ (y + (0x7f-'9')*ones) &^ x
+	n := bits.TrailingZeros64(^digit&highs) >> 3
+	if n >= 8 || classes[b[i+n]] >= cDot {
+		return 0
+	}
+	return i + n
+}
+
+// plainBytes counts like wordBytes, but may stop early, at $ or a byte from
+// 0x80. With bit 5 set _ is 0x7f, as is the control byte DEL, which counts as
+// another way to write it.
+func plainBytes(x uint64) int {
+	y := x &^ uint64(highs)
+	f := y | 0x20*ones
+	letter := (f+(0x80-'a')*ones)&^(f+(0x7f-'z')*ones) | (f + ones)
+	digit := (y + (0x80-'0')*ones) &^ (y + (0x7f-'9')*ones)
+	return bits.TrailingZeros64(^(letter|digit)&highs) >> 3
 }
 
 // wordEnd is the end of the word bytes from i.

@@ -174,6 +174,8 @@ func (l *lexer) writeName(b []byte, fold bool) {
 			switch {
 			case fold && c-'A' < 26:
 				c |= 0x20
+			case fold && c == 0x7f:
+				c = '_'
 			case c < ' ' || c == 0x7f:
 				c = ' '
 			}

@@ -56,7 +56,7 @@ func FuzzNeverPanics(f *testing.F) {
 func whole(d Dialect, text []byte) uint64 {
 	var l lexer
 	l.begin(d, text)
-	l.keep, l.slow, l.limit = true, true, 1<<40
+	l.keep, l.slow, l.special, l.limit = true, true, true, 1<<40
 	l.run()
 	return finish(l.h)
 }

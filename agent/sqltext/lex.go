@@ -1,5 +1,7 @@
 package sqltext
 
+import "encoding/binary"
+
 // escapes says what a backslash does in a string.
 type escapes uint8
 
@@ -14,7 +16,7 @@ const (
 type lexer struct {
 	text []byte
 	h    uint64
-	last uint64 // the last word, as pack makes it; 0 if it is long
+	last uint64 // the last word, as hashWord takes it; 0 if it is long
 	// lists has a bit for each open parenthesis that holds a list of values,
 	// rows one for each depth on which rows stand, square one for each [.
 	lists, rows, square uint64
@@ -36,6 +38,8 @@ type lexer struct {
 	// placeholders, commas and parentheses are emitted.
 	blind, stop, gaveUp bool
 
+	// special says that slow or blind is set.
+	special             bool
 	slow, keep, glue    bool
 	shape               kind
 	wordAt              int
@@ -63,11 +67,17 @@ func (l *lexer) begin(d Dialect, text []byte) {
 	}
 }
 
-var (
-	wNull, wTrue, wFalse = pack("null"), pack("true"), pack("false")
-	wIs, wNot, wIn       = pack("is"), pack("not"), pack("in")
-	wValues, wValue      = pack("values"), pack("value")
-	wRow                 = pack("row")
+// Words as word reads them: folded, first byte lowest.
+const (
+	wNull   = 'n' | 'u'<<8 | 'l'<<16 | 'l'<<24
+	wTrue   = 't' | 'r'<<8 | 'u'<<16 | 'e'<<24
+	wFalse  = 'f' | 'a'<<8 | 'l'<<16 | 's'<<24 | 'e'<<32
+	wIs     = 'i' | 's'<<8
+	wNot    = 'n' | 'o'<<8 | 't'<<16
+	wIn     = 'i' | 'n'<<8
+	wRow    = 'r' | 'o'<<8 | 'w'<<16
+	wValue  = 'v' | 'a'<<8 | 'l'<<16 | 'u'<<24 | 'e'<<32
+	wValues = wValue | 's'<<40
 )
 
 // sql reads a text of MySQL or PostgreSQL.
@@ -78,10 +88,21 @@ func (l *lexer) sql() {
 		case cSpace:
 			i++
 		case cWord:
+			if e := l.plainWord(i); e > 0 {
+				i = e
+				continue
+			}
 			i = l.word(i)
+		case cOther:
+			i = l.operator(i)
 		case cComma:
 			i = l.comma(i)
 		case cDigit:
+			if e := plainNumber(text, i); e > 0 {
+				l.literal()
+				i = e
+				continue
+			}
 			i = l.number(i)
 		case cOpen:
 			i = l.open(i)
@@ -129,6 +150,40 @@ func (l *lexer) listed() bool {
 // text begins at i: what it would have become is not known, so it is a literal.
 func (l *lexer) cutElement(end int) bool {
 	return end >= len(l.text) && l.listed() && (l.pend == afterLit || l.prev == opening)
+}
+
+// plainWord does what word does for most words: it takes one of up to 15 bytes
+// with nothing special about it or the state, and returns 0 for others.
+func (l *lexer) plainWord(i int) int {
+	if l.special || l.pend != nothing || len(l.text)-i <= 16 {
+		return 0
+	}
+	x := binary.LittleEndian.Uint64(l.text[i:])
+	e, h := i, l.h
+	n := plainBytes(x)
+	w := fold(x)
+	if n == 8 {
+		e += 8
+		h = mix(h, w)
+		x = binary.LittleEndian.Uint64(l.text[e:])
+		n = plainBytes(x)
+		w = fold(x)
+	}
+	if n == 8 || classes[l.text[e+n]] > cPlain {
+		return 0
+	}
+	w &= 1<<(8*uint(n)) - 1
+	switch {
+	case e != i:
+		l.last = 0
+	case w == wNull || w == wTrue || w == wFalse || w == wRow:
+		return 0
+	default:
+		l.last = w
+	}
+	l.h = mix(h, w)
+	l.lastAt, l.lastEnd, l.prev = i, e+n, name
+	return e + n
 }
 
 // word reads a keyword or an unquoted identifier.

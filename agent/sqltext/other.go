@@ -141,7 +141,9 @@ func (l *lexer) number(i int) int {
 				plain = false
 				continue
 			}
-			l.blind = l.blind || !plain
+			if !plain {
+				l.confuse()
+			}
 		}
 		break
 	}
@@ -165,7 +167,7 @@ func (l *lexer) comment(i int) int {
 		if l.pg || i+2 >= len(text) || classes[text[i+2]] == cSpace {
 			return l.line(i)
 		}
-		l.blind = true // two signs in MySQL, a comment in Oracle modes
+		l.confuse() // two signs in MySQL, a comment in Oracle modes
 	case c == '/' && next == '*':
 		return l.block(i)
 	case c == '*' && next == '/' && l.code:
@@ -181,7 +183,9 @@ func (l *lexer) comment(i int) int {
 
 // line is the end of the line comment at i.
 func (l *lexer) line(i int) int {
-	l.blind = l.blind || l.code
+	if l.code {
+		l.confuse()
+	}
 	stop := byte('\n')
 	if l.pg {
 		stop = '\r'
@@ -194,7 +198,7 @@ func (l *lexer) line(i int) int {
 func (l *lexer) block(i int) int {
 	rest := l.text[i+2:]
 	if l.code {
-		l.blind = true
+		l.confuse()
 	} else if n, hint := codeOpening(rest, l.pg); n > 0 {
 		l.code, l.hint = true, hint
 		if hint {

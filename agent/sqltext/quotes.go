@@ -5,11 +5,14 @@ import "bytes"
 // longestName bounds a quoted identifier; engines allow 63 to 128 bytes.
 const longestName = 256
 
+// confuse makes the lexer blind.
+func (l *lexer) confuse() { l.blind, l.special = true, true }
+
 // straddles makes the lexer blind if a quoted piece inside code in a comment
 // holds the end of the comment: who does not execute the comment reads it so.
 func (l *lexer) straddles(i, e int) {
 	if l.code && bytes.Contains(l.text[i:e], []byte("*/")) {
-		l.blind = true
+		l.confuse()
 	}
 }
 
@@ -35,7 +38,7 @@ func (l *lexer) doubleQuote(i int) int {
 func (l *lexer) backtick(i int) int {
 	e, _ := l.nameEnd(i, '`')
 	if l.pg && e-i > 2 && wordEnd(l.text, i+1) < e-1 {
-		l.blind = true
+		l.confuse()
 	}
 	return l.name(i, '`')
 }
@@ -57,7 +60,7 @@ func (l *lexer) name(i int, q byte) int {
 // nameEnd is the end of the quoted identifier at i, and whether it is one.
 func (l *lexer) nameEnd(i int, q byte) (int, bool) {
 	if q == '`' && l.trail(i) {
-		l.blind = true
+		l.confuse()
 	}
 	for j := i + 1; ; j += 2 {
 		k := bytes.IndexByte(l.text[j:], q)
@@ -67,7 +70,7 @@ func (l *lexer) nameEnd(i int, q byte) (int, bool) {
 		}
 		j += k
 		if q == '`' && l.trail(j) {
-			l.blind = true
+			l.confuse()
 		}
 		if j+1 == len(l.text) || l.text[j+1] != q {
 			l.straddles(i, j+1)
@@ -98,7 +101,7 @@ func (l *lexer) single1(i int) int {
 				mode, continued = l.prefixE(i-1), true
 			}
 		case 'q': // q'[..]' of the Oracle modes
-			l.blind = true
+			l.confuse()
 		}
 	}
 	e := l.str(i, '\'', mode)
@@ -165,12 +168,12 @@ func (l *lexer) backslash(j int, q byte, mode escapes) int {
 	}
 	switch next := l.text[j+1]; {
 	case next == q && (mode == unsure || l.trail(j)):
-		l.blind = true
+		l.confuse()
 		if l.pg && mode == unsure {
 			return j + 1
 		}
 	case next == '\\' && l.trail(j):
-		l.blind = true
+		l.confuse()
 	}
 	return j + 2
 }
@@ -183,7 +186,7 @@ func (l *lexer) dollar(i int) int {
 		if bytes.IndexByte(l.text[i+1:e], '$') < 0 {
 			return l.word(i)
 		}
-		l.blind = true // MySQL 9 has dollar quotes, older ones such words
+		l.confuse() // MySQL 9 has dollar quotes, older ones such words
 		l.literal()
 		return e
 	}
@@ -199,7 +202,7 @@ func (l *lexer) dollar(i int) int {
 func (l *lexer) dollarEnd(i int) int {
 	text := l.text
 	if i > 0 && text[i-1] >= 0x40 && !isWord(text[i-1]) && l.trail(i-1) {
-		l.blind = true
+		l.confuse()
 	}
 	j := i + 1
 	if j < len(text) && classes[text[j]] == cDigit {
@@ -207,7 +210,7 @@ func (l *lexer) dollarEnd(i int) int {
 			j++
 		}
 		if j < len(text) && isWord(text[j]) {
-			l.blind = true
+			l.confuse()
 		}
 		return j
 	}
@@ -219,7 +222,7 @@ func (l *lexer) dollarEnd(i int) int {
 		return j
 	case text[j] != '$':
 		if text[j] >= 0x40 && l.trail(j) {
-			l.blind = true
+			l.confuse()
 		}
 		return 0
 	}

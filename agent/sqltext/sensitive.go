@@ -44,7 +44,7 @@ func Sensitive(d Dialect, text []byte) bool {
 		var l lexer
 		var w watch
 		l.begin(d, text)
-		l.slow, l.watch = true, &w
+		l.slow, l.special, l.watch = true, true, &w
 		l.run()
 		return w.found || l.gaveUp && w.n > 0 && !plainStarts[w.first]
 	case Redis:

@@ -37,26 +37,32 @@ func (l *lexer) skipOne(j int) int {
 	case '`':
 		e, ok := l.nameEnd(j, c)
 		if !ok || l.pg && c == '`' {
-			l.blind = true
+			l.confuse()
 		}
 		return e
 	case '$':
 		inWord := j > 0 && isWord(l.text[j-1])
 		if !l.pg {
-			l.blind = l.blind || !inWord
+			if !inWord {
+				l.confuse()
+			}
 			return j + 1
 		}
 		e := l.dollarEnd(j)
 		if e == 0 {
 			return j + 1
 		}
-		l.blind = l.blind || inWord
+		if inWord {
+			l.confuse()
+		}
 		return e
 	case '/', '*':
 		code := l.code
 		if e := l.comment(j); e > j {
 			// code that begins or ends inside a row
-			l.blind = l.blind || code != l.code
+			if code != l.code {
+				l.confuse()
+			}
 			return e
 		}
 	default:

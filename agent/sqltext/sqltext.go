@@ -55,7 +55,7 @@ func AppendNormalized(dst []byte, d Dialect, text []byte, limit int) []byte {
 	}
 	var l lexer
 	l.begin(d, text)
-	l.keep, l.slow = true, true
+	l.keep, l.slow, l.special = true, true, true
 	l.dst, l.base, l.border, l.limit = dst, len(dst), len(dst), limit
 	l.run()
 	return l.dst

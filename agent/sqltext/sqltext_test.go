@@ -1,6 +1,7 @@
 package sqltext
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -107,4 +108,24 @@ func TestTextIsCutOnATokenBorder(t *testing.T) {
 		}
 	}
 	require.Equal(t, "select alpha,…", string(AppendNormalized(nil, MySQL, []byte(s), 16)))
+}
+
+func TestTheKeyOfAWordDoesNotDependOnItsPlace(t *testing.T) {
+	seen := map[uint64]bool{}
+	for n := 1; n < 40; n++ {
+		w := strings.Repeat("Ab_9", 10)[:n]
+		alone := key(MySQL, w)
+		require.False(t, seen[alone], "%q", w)
+		seen[alone] = true
+		require.Equal(t, alone, key(MySQL, strings.ToLower(w)+strings.Repeat(" ", 30)))
+		require.Equal(t, alone, whole(MySQL, []byte(w+strings.Repeat(" ", 30))))
+		require.Equal(t, key(MySQL, w+"."+w), key(MySQL, w+" . "+w+strings.Repeat(" ", 30)))
+	}
+}
+
+func TestKeyDoesNotAllocate(t *testing.T) {
+	for d, s := range map[Dialect]string{MySQL: inputs[3].text, PostgreSQL: inputs[2].text, Redis: resp("CONFIG", "SET", "a", "b"), MongoDB: doc(str("find", "o"), sub("filter", i32("a", 1)))} {
+		text := []byte(s)
+		require.Zero(t, testing.AllocsPerRun(100, func() { Key(d, text) }), s)
+	}
 }

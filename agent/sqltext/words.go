@@ -36,8 +36,3 @@ func lower(b, w []byte) []byte {
 	}
 	return b
 }
-
-// pack is a short word as word reads it: folded, first byte lowest.
-func pack(w string) uint64 {
-	return fold(load([]byte(w), 0)) & (1<<(8*uint(len(w))) - 1)
-}
