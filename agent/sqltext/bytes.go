@@ -114,7 +114,7 @@ func wordBytes(x uint64) int {
 // plainNumber is the end of the digits from i, if there are fewer than eight
 // and a space, a comma or a parenthesis follows, else 0.
 func plainNumber(b []byte, i int) int {
-	if len(b)-i <= 8 {
+	if len(b)-i < 8 {
 		return 0
 	}
 	x := binary.LittleEndian.Uint64(b[i:])

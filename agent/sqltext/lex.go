@@ -89,12 +89,23 @@ func (l *lexer) sql() {
 			i++
 		case cWord:
 			if e := l.plainWord(i); e > 0 {
+				if text[e] == ' ' {
+					e++
+				}
 				i = e
 				continue
 			}
 			i = l.word(i)
 		case cOther:
 			i = l.operator(i)
+		case cDot:
+			if i+1 < len(text) && classes[text[i+1]] == cWord && !l.special && l.pend == nothing {
+				l.h = mix(l.h, '.'<<8|tagSign)
+				l.prev, l.signEnd = sign, i+1
+				i++
+				continue
+			}
+			i = l.other(i)
 		case cComma:
 			i = l.comma(i)
 		case cDigit:
@@ -155,14 +166,14 @@ func (l *lexer) cutElement(end int) bool {
 // plainWord does what word does for most words: it takes one of up to 15 bytes
 // with nothing special about it or the state, and returns 0 for others.
 func (l *lexer) plainWord(i int) int {
-	if l.special || l.pend != nothing || len(l.text)-i <= 16 {
+	if l.special || l.pend != nothing || len(l.text)-i < 8 {
 		return 0
 	}
 	x := binary.LittleEndian.Uint64(l.text[i:])
 	e, h := i, l.h
 	n := plainBytes(x)
 	w := fold(x)
-	if n == 8 {
+	if n == 8 && len(l.text)-e >= 16 {
 		e += 8
 		h = mix(h, w)
 		x = binary.LittleEndian.Uint64(l.text[e:])
