@@ -38,7 +38,7 @@ func (s *stage) operate(ctx context.Context) error {
 	if err := s.strangers(); err != nil {
 		return err
 	}
-	for program, goal := range map[string]float64{"mooring-agent": 60, "mooring-controller": 50} {
+	for program, goal := range map[string]float64{"mooring-agent": 100, "mooring-controller": 50} {
 		used, err := s.resident(ctx, "/"+program)
 		if err != nil {
 			return err

@@ -32,8 +32,8 @@ import (
 var version = "dev"
 
 // memoryGoal is what the garbage collector works towards: well below the
-// 60 MiB the agent is allowed, and above what it needs with many instances.
-const memoryGoal = 48 << 20
+// 100 MiB the agent is allowed, and above what it needs with many instances.
+const memoryGoal = 72 << 20
 
 func main() { os.Exit(start(os.Args[1:], os.Stdout, os.Stderr)) }
 
