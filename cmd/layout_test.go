@@ -63,7 +63,7 @@ var arrows = map[string][]string{
 	"deploy/monitoring":       {},
 	"cmd/vmtest":              {},
 	"cmd/demo":                {"agent/agentpb", "bpf/kerneltest/dbserver", "cmd/internal/figure"},
-	"cmd/bench":               {"bpf", "bpf/kerneltest/dbserver", "cmd/internal/figure"},
+	"cmd/bench":               {"agent/sqltext", "bpf", "bpf/kerneltest/dbserver", "cmd/internal/figure"},
 	"cmd/internal/figure":     {},
 	"cmd/internal/calm":       {},
 	"cmd/monitorcheck":        {"bpf/kerneltest/dbserver", "cmd/internal/figure", "deploy/monitoring"},

@@ -15,6 +15,8 @@ func exceptions() [][2]string {
 		kernel   = "needs the kernel's BPF statistics switched on"
 		replicas = "needs a replica or subscriber"
 		ownGroup = "needs a cgroup of the instance's own"
+		timers   = "needs cgroup version 2, and fentry for fsync"
+		mounted  = "needs a mount namespace of the instance's own: these servers are in a chroot"
 	)
 	return [][2]string{
 		{"db_up", active}, {"db_role", active}, {"db_read_only", active}, {"db_replication_lag", active},
@@ -24,6 +26,8 @@ func exceptions() [][2]string {
 		{"mooring_instance_tcp_retransmitted_segments", podNet}, {"mooring_instance_tcp_resets", podNet}, {"mooring_instance_tcp_listen", podNet},
 		{"db_probe_program_run_seconds", kernel}, {"db_server_stream_bytes", replicas},
 		{"mooring_instance_memory_events", ownGroup}, {"mooring_instance_cpuset_info", ownGroup},
+		{"mooring_instance_memory_kind", ownGroup}, {"container_memory_failures", ownGroup}, {"container_fs_", ownGroup},
+		{"mooring_instance_block_io_duration", timers}, {"mooring_instance_fsync_duration", timers}, {"mooring_instance_directory_", mounted},
 	}
 }
 
