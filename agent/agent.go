@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -81,8 +82,9 @@ type Agent struct {
 	statements *bpf.Statements
 	// digests is nil while statements is.
 	digests *digest.Table
-	// records is never nil.
+	// records is never nil; sink is where they go, nil for nowhere.
 	records *record.Recorder
+	sink    io.Closer
 	probe   state.Probe
 
 	desired desired
@@ -131,6 +133,7 @@ func New(cfg Config, log *slog.Logger) (*Agent, error) {
 		faults:    map[string]*fault{},
 		unsettled: map[string]string{},
 		boot:      bpf.BootTime,
+		sink:      sink,
 		fence:     openFence(cfg.StateDir, bpf.BootTime),
 		net:       &netHandler{},
 		io:        &ioHandler{},
@@ -254,6 +257,11 @@ func (a *Agent) Close() {
 	if a.statements != nil {
 		if err := a.statements.Close(); err != nil {
 			a.log.Warn("statement probe not closed", "component", "agent", "err", err)
+		}
+	}
+	if a.sink != nil {
+		if err := a.sink.Close(); err != nil {
+			a.log.Warn("records not closed", "component", "agent", "err", err)
 		}
 	}
 	for _, c := range []interface{ Close() error }{&a.collector.usage, a.net, a.io, a.journal} {
