@@ -50,7 +50,11 @@ type node struct {
 }
 
 func newNode(t *testing.T) *node {
-	n := &node{t: t, dir: t.TempDir()}
+	// On a disk, as an agent's state is: the timer of block requests is tried there.
+	dir, err := os.MkdirTemp("/scratch", "agent")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
+	n := &node{t: t, dir: dir}
 	n.orders = kerneltest.Redis(t, kerneltest.Dir(t), kerneltest.Port(t), kerneltest.Cgroup(t))
 	n.ledger = kerneltest.Redis(t, kerneltest.Dir(t), kerneltest.Port(t), kerneltest.Cgroup(t))
 	conn, err := grpc.NewClient("unix:"+filepath.Join(n.dir, "s"), grpc.WithTransportCredentials(insecure.NewCredentials()))
