@@ -190,8 +190,8 @@ func (s server) statement(c *choices) (text, plain string, markers [][]byte) {
 	var a, b strings.Builder
 	gap := ""
 	shape := shapes[c.of(len(shapes))]
-	if s.pg { // for which /*! is no code
-		shape = strings.ReplaceAll(shape, "/*!40101", "/*+")
+	if s.pg { // for which /*! is no code, and two strings in a line are no string
+		shape = strings.NewReplacer("/*!40101", "/*+", "L C L", "L C + L").Replace(shape)
 	}
 	for _, r := range shape {
 		switch r {
