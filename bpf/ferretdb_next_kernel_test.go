@@ -25,7 +25,7 @@ func TestStatementsOfFerretDB(t *testing.T) {
 			s, err := dbserver.StartFerretDB(t.Context(), o)
 			require.NoError(t, err)
 			defer func() { require.NoError(t, s.Stop()) }()
-			w := watchServer(t, timer, o, ProtocolRedis+1)
+			w := watchServer(t, timer, o, ProtocolMongo)
 			conn, err := net.Dial("tcp4", net.JoinHostPort(o.Address, strconv.Itoa(o.Port)))
 			require.NoError(t, err)
 			defer conn.Close()

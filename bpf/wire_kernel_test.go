@@ -21,14 +21,13 @@ func TestWireConversations(t *testing.T) {
 
 // playAll plays the chosen scenarios in each mode.
 func playAll(t *testing.T, chosen func(wire.Scenario) bool) {
-	const protocolMongo = ProtocolRedis + 1
 	protocols := []struct {
 		name      string
 		protocol  Protocol
 		scenarios []wire.Scenario
 	}{
 		{"PostgreSQL", ProtocolPostgres, wire.Postgres()}, {"MySQL", ProtocolMySQL, wire.MySQL()},
-		{"Redis", ProtocolRedis, wire.Redis()}, {"MongoDB", protocolMongo, wire.Mongo()},
+		{"Redis", ProtocolRedis, wire.Redis()}, {"MongoDB", ProtocolMongo, wire.Mongo()},
 	}
 	for _, mode := range testModes(t) {
 		t.Run(string(mode), func(t *testing.T) {

@@ -113,7 +113,6 @@ func le32(v uint32) []byte { return binary.LittleEndian.AppendUint32(nil, v) }
 // Mongo are the scenarios of the MongoDB protocol, as mongod reads it: the header
 // first.
 func Mongo() []Scenario {
-	const needs = "the MongoDB protocol"
 	done := D{{"ok", 1.0}}
 	asked := func(m []byte) Step { return Client(m[:16], m[16:]) }
 	find := asked(Msg(0, D{{"find", "things"}, {"filter", D{}}, {"$db", "shop"}}))
@@ -140,7 +139,6 @@ func Mongo() []Scenario {
 		{Name: "FerretDB: read ahead", Calls: ReadWrite, Steps: []Step{Client(Msg(0, D{{"aggregate", "things"}})), Server(Msg(0, done))}, Want: map[string]uint64{"read": 1}},
 	}
 	for i := range list {
-		list[i].Needs = needs
 		if list[i].Calls == RecvSend {
 			list[i].Calls = Messages
 		}
