@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -189,13 +190,23 @@ func (s *stage) timeWrites(ctx context.Context, files []string, call func() erro
 		all []seen
 		err error
 	}
+	// The observer reads everything once before the call, however long it takes to
+	// start.
+	const ready = "/tmp/observed"
+	if _, err := s.Node.Must(ctx, "rm -f "+ready); err != nil {
+		return 0, err
+	}
 	done := make(chan observation, 1)
 	go func() {
-		all, err := s.observe(ctx, 40*time.Second, files...)
+		all, err := s.observe(ctx, 60*time.Second, ready, files...)
 		done <- observation{all, err}
 	}()
-	// The observer must have read everything once.
-	time.Sleep(time.Second)
+	if err := s.Eventually(ctx, 30*time.Second, "the observer to be ready", func(ctx context.Context) error {
+		_, err := s.Node.ReadFile(ctx, ready)
+		return err
+	}); err != nil {
+		return 0, errors.Join(err, (<-done).err)
+	}
 	begun := time.Now()
 	if err := call(); err != nil {
 		<-done

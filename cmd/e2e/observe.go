@@ -24,11 +24,13 @@ type seen struct {
 const linger = time.Second
 
 // observeFiles runs in the guest: it reads control files over and over until each
-// has changed, for so long at most, and prints each change as a line of JSON.
+// has changed, for so long at most, and prints each change as a line of JSON. The
+// file named first it makes once it has read all the others.
 func observeFiles(args []string) error {
-	if len(args) < 2 {
-		return errors.New("observe wants a duration and files")
+	if len(args) < 3 {
+		return errors.New("observe wants a duration, a file to make and files to read")
 	}
+	ready, files := args[1], args[2:]
 	limit, err := time.ParseDuration(args[0])
 	if err != nil {
 		return fmt.Errorf("read duration: %w", err)
@@ -36,7 +38,7 @@ func observeFiles(args []string) error {
 	last, changed := map[string]string{}, map[string]bool{}
 	out := json.NewEncoder(os.Stdout)
 	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
-		for _, f := range args[1:] {
+		for _, f := range files {
 			b, err := os.ReadFile(f)
 			if err != nil {
 				return fmt.Errorf("observe: %w", err)
@@ -47,25 +49,32 @@ func observeFiles(args []string) error {
 				continue
 			}
 			last[f], changed[f] = value, changed[f] || known
-			if known && len(changed) == len(args)-1 && !slices.Contains(slices.Collect(maps.Values(changed)), false) {
+			if known && len(changed) == len(files) && !slices.Contains(slices.Collect(maps.Values(changed)), false) {
 				end = time.Now().Add(linger)
 			}
 			if err := out.Encode(seen{f, value, time.Now()}); err != nil {
 				return fmt.Errorf("print: %w", err)
 			}
 		}
+		if ready == "" {
+			continue
+		}
+		if err := os.WriteFile(ready, nil, 0o600); err != nil {
+			return fmt.Errorf("say that all is read: %w", err)
+		}
+		ready = ""
 	}
 	return nil
 }
 
 // observe runs observeFiles in the guest and returns the changes, with times
 // by this machine's clock.
-func (s *stage) observe(ctx context.Context, limit time.Duration, files ...string) ([]seen, error) {
+func (s *stage) observe(ctx context.Context, limit time.Duration, ready string, files ...string) ([]seen, error) {
 	clock, err := s.Node.Clock(ctx)
 	if err != nil {
 		return nil, err
 	}
-	r, err := s.Node.Exec(ctx, append([]string{filepath.Join(s.Dir, "guest", "e2e"), "observe", limit.String()}, files...)...)
+	r, err := s.Node.Exec(ctx, append([]string{filepath.Join(s.Dir, "guest", "e2e"), "observe", limit.String(), ready}, files...)...)
 	if err != nil {
 		return nil, err
 	}
