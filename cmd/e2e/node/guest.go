@@ -65,6 +65,7 @@ func Run(ctx context.Context, credentials string) error {
 		{"mounts", g.mounts},
 		{"configuration", g.configure},
 		{"warm cpu.max", g.warm},
+		{"cgroup of the node's services", g.group},
 		{Containerd, g.startContainerd},
 		{Kubelet, g.startKubelet},
 	} {
@@ -183,6 +184,19 @@ func (g *guest) warm(context.Context) error {
 		return fmt.Errorf("make cgroup: %w", err)
 	}
 	return writeAll(map[string]string{filepath.Join(dir, "cpu.max"): "50000 100000"})
+}
+
+// group gives the services a cgroup beside the pods', as systemd does. Left in the
+// root group each of their threads would weigh as much as all pods together.
+func (g *guest) group(context.Context) error {
+	dir := "/sys/fs/cgroup/system"
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return fmt.Errorf("make cgroup: %w", err)
+	}
+	for _, s := range g.services {
+		s.group = dir
+	}
+	return nil
 }
 
 func (g *guest) startContainerd(context.Context) error { return g.services[Containerd].start() }

@@ -21,6 +21,7 @@ type service struct {
 	dir   string // of the log
 	args  []string
 	ready func() bool // whether it serves
+	group string      // cgroup to start in; "" is this process's own
 	ended chan<- error
 	mu    sync.Mutex
 	cmd   *exec.Cmd
@@ -82,6 +83,14 @@ func (s *service) launch() (<-chan struct{}, error) {
 	cmd := exec.Command(s.args[0], s.args[1:]...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if s.group != "" {
+		group, err := os.Open(s.group)
+		if err != nil {
+			return nil, fmt.Errorf("open cgroup of %s: %w", s.name, err)
+		}
+		defer group.Close()
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(group.Fd())
+	}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", s.name, err)
 	}
