@@ -100,7 +100,7 @@ func (t *IOLatency) load(spec *ebpf.CollectionSpec) error {
 			delete(reduced.Programs, n)
 		}
 		var err error
-		t.coll, err = ebpf.NewCollection(reduced)
+		t.coll, err = newCollection(reduced)
 		return err
 	}
 	if t.block == nil {
@@ -136,7 +136,7 @@ func (t *IOLatency) attach(names ...string) error {
 // queueFirst says whether the tracepoint of issued requests has the queue before
 // the request, and refuses a kernel whose bios do not say whose they are.
 func queueFirst() (uint8, error) {
-	kernel, err := btf.LoadKernelSpec()
+	kernel, err := sharedKernelTypes().Kernel()
 	if err != nil {
 		return 0, fmt.Errorf("read the kernel's BTF: %w", err)
 	}

@@ -66,6 +66,7 @@ func (f *IOFaults) load(program string) (*ebpf.Program, error) {
 		}
 	}
 	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
+		Cache: sharedKernelTypes(),
 		MapReplacements: map[string]*ebpf.Map{
 			"io_rules": f.maps.IoRules, "io_lease": f.maps.IoLease, "io_self": f.maps.IoSelf,
 		},

@@ -177,7 +177,7 @@ func (s *Statements) openFentry() error {
 	if err := spec.Variables["recv_args"].Set(args); err != nil {
 		return fmt.Errorf("set recv_args: %w", err)
 	}
-	if s.coll, err = ebpf.NewCollection(spec); err != nil {
+	if s.coll, err = newCollection(spec); err != nil {
 		return fmt.Errorf("load core program: %w", err)
 	}
 	return s.attachTracing()
@@ -199,7 +199,7 @@ func (s *Statements) attachTracing() error {
 // (include/net/tcp.h): sk, msg, len, flags, then addr_len up to about 6.17, and
 // nonblock before flags up to 5.18.
 func recvArgs() (uint8, error) {
-	kernel, err := btf.LoadKernelSpec()
+	kernel, err := sharedKernelTypes().Kernel()
 	if err != nil {
 		return 0, fmt.Errorf("read the kernel's BTF: %w", err)
 	}

@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 )
@@ -65,7 +64,7 @@ func (s *Statements) openSockets() error {
 	if err != nil {
 		return fmt.Errorf("read socket program: %w", err)
 	}
-	if s.coll, err = ebpf.NewCollection(spec); err != nil {
+	if s.coll, err = newCollection(spec); err != nil {
 		return fmt.Errorf("load socket program: %w", err)
 	}
 	return s.attachTracing()
@@ -80,7 +79,7 @@ func (s *Statements) openSyscalls() error {
 	if err != nil {
 		return fmt.Errorf("read legacy program: %w", err)
 	}
-	if s.coll, err = ebpf.NewCollection(spec); err != nil {
+	if s.coll, err = newCollection(spec); err != nil {
 		return fmt.Errorf("load legacy program: %w", err)
 	}
 	for step, name := range stepPrograms() {
