@@ -28,11 +28,16 @@ images:
   - {name: mooring-controller, newName: mooring.local/mooring-controller, newTag: e2e}
 replicas:
   - {name: mooring-controller, count: 1}
-# A request is a share of a CPU, and the guest's are about a fifteenth of a
-# server's.
 patches:
   - target: {kind: DaemonSet, name: mooring-agent}
-    patch: '[{"op": "replace", "path": "/spec/template/spec/containers/0/resources/requests/cpu", "value": "400m"}]'
+    patch: |
+      # A request is a share of a CPU, and the guest's are about a fifteenth of a
+      # server's.
+      - {op: replace, path: /spec/template/spec/containers/0/resources/requests/cpu, value: 400m}
+      # There is no next node that an upgrade could spare.
+      - {op: replace, path: /spec/minReadySeconds, value: 1}
+      - {op: replace, path: /spec/template/spec/containers/0/startupProbe/periodSeconds, value: 2}
+      - {op: replace, path: /spec/template/spec/containers/0/readinessProbe/periodSeconds, value: 2}
 `
 
 // withoutResources runs a controller on a cluster that has none of Mooring's

@@ -101,7 +101,8 @@ func (s *stage) resized(ctx context.Context, name string, limit time.Duration) (
 
 var failedTransactions = regexp.MustCompile(`number of failed transactions: (\d+)`)
 
-// loadOrders writes to the primary and reads from a replica. The function
+// loadOrders writes to the primary and reads from a replica, 10 transactions a
+// second each, which leaves processor time for what is watched. The function
 // returned waits for the end and returns how many transactions failed.
 func (s *stage) loadOrders(ctx context.Context, d time.Duration) (func() (float64, error), error) {
 	type result struct {
@@ -117,7 +118,7 @@ func (s *stage) loadOrders(ctx context.Context, d time.Duration) (func() (float6
 		if err != nil {
 			return nil, err
 		}
-		args := append(one.args, "-c", "2", "-T", fmt.Sprint(int(d.Seconds())), "-h", strings.TrimSuffix(address, ":5432"), "-U", "postgres", "postgres")
+		args := append(one.args, "-c", "2", "-R", "10", "-T", fmt.Sprint(int(d.Seconds())), "-h", strings.TrimSuffix(address, ":5432"), "-U", "postgres", "postgres")
 		go func() {
 			out, err := s.Output(ctx, "pgbench", args...)
 			if err != nil {

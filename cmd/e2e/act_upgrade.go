@@ -26,7 +26,7 @@ func (s *stage) upgrade(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w := watchHandshakes(ctx, victim, 300*time.Millisecond)
+	w := watchHandshakes(ctx, victim, 300*time.Millisecond, 300*time.Millisecond)
 	defer w.stop()
 	if err := s.Apply(ctx, []byte(resumed)); err != nil {
 		return err

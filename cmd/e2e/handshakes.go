@@ -16,9 +16,10 @@ type handshakes struct {
 	fast time.Time // when the first fast one after it began
 }
 
-// watchHandshakes makes one connection after the other until stop is called. A
-// handshake is slow from limit on.
-func watchHandshakes(ctx context.Context, address string, limit time.Duration) *handshakes {
+// watchHandshakes makes one connection after the other, with a pause between them,
+// until stop is called. A handshake is slow from limit on. PostgreSQL forks for
+// each, which is work for an emulated node.
+func watchHandshakes(ctx context.Context, address string, limit, pause time.Duration) *handshakes {
 	ctx, stop := context.WithCancel(ctx)
 	w := &handshakes{stop: stop}
 	go func() {
@@ -26,7 +27,7 @@ func watchHandshakes(ctx context.Context, address string, limit time.Duration) *
 			begun := time.Now()
 			took, err := handshake(address)
 			w.note(begun, err == nil && took < limit)
-			time.Sleep(20 * time.Millisecond)
+			time.Sleep(pause)
 		}
 	}()
 	return w
