@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -38,7 +39,7 @@ func (s *stage) resize(ctx context.Context) error {
 		}
 		before[pod] = n
 	}
-	load, err := s.loadOrders(ctx, 25*time.Second)
+	load, err := s.loadOrders(ctx)
 	if err != nil {
 		return err
 	}
@@ -103,13 +104,14 @@ var failedTransactions = regexp.MustCompile(`number of failed transactions: (\d+
 
 // loadOrders writes to the primary and reads from a replica, 10 transactions a
 // second each, which leaves processor time for what is watched. The function
-// returned waits for the end and returns how many transactions failed.
-func (s *stage) loadOrders(ctx context.Context, d time.Duration) (func() (float64, error), error) {
+// returned ends the load and returns how many transactions failed.
+func (s *stage) loadOrders(ctx context.Context) (func() (float64, error), error) {
 	type result struct {
 		failed float64
 		err    error
 	}
 	results := make(chan result, 2)
+	var over atomic.Bool
 	for _, one := range []struct {
 		pod  string
 		args []string
@@ -118,34 +120,39 @@ func (s *stage) loadOrders(ctx context.Context, d time.Duration) (func() (float6
 		if err != nil {
 			return nil, err
 		}
-		args := append(one.args, "-c", "2", "-R", "10", "-T", fmt.Sprint(int(d.Seconds())), "-h", strings.TrimSuffix(address, ":5432"), "-U", "postgres", "postgres")
+		args := append(one.args, "-c", "2", "-R", "10", "-T", "3", "-h", strings.TrimSuffix(address, ":5432"), "-U", "postgres", "postgres")
 		go func() {
-			out, err := s.Output(ctx, "pgbench", args...)
-			if err != nil {
-				results <- result{err: fmt.Errorf("load %s: %w: %s", one.pod, err, out)}
-				return
+			var r result
+			for r.err == nil && !over.Load() {
+				var n float64
+				n, r.err = s.pgbench(ctx, args)
+				r.failed += n
 			}
-			m := failedTransactions.FindStringSubmatch(out)
-			if m == nil {
-				results <- result{err: fmt.Errorf("pgbench printed no count of failures: %s", out)}
-				return
+			if r.err != nil {
+				r.err = fmt.Errorf("load %s: %w", one.pod, r.err)
 			}
-			var failed float64
-			_, err = fmt.Sscan(m[1], &failed)
-			results <- result{failed, err}
+			results <- r
 		}()
 	}
 	return func() (float64, error) {
-		var sum float64
-		for range 2 {
-			r := <-results
-			if r.err != nil {
-				return 0, r.err
-			}
-			sum += r.failed
-		}
-		return sum, nil
+		over.Store(true)
+		a, b := <-results, <-results
+		return a.failed + b.failed, errors.Join(a.err, b.err)
 	}, nil
+}
+
+// pgbench returns how many transactions of one run failed.
+func (s *stage) pgbench(ctx context.Context, args []string) (failed float64, err error) {
+	out, err := s.Output(ctx, "pgbench", args...)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %s", err, out)
+	}
+	m := failedTransactions.FindStringSubmatch(out)
+	if m == nil {
+		return 0, fmt.Errorf("pgbench printed no count of failures: %s", out)
+	}
+	_, err = fmt.Sscan(m[1], &failed)
+	return failed, err
 }
 
 // compareWriters times the kubelet's in-place resize and the agent's own writes

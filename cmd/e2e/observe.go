@@ -37,7 +37,7 @@ func observeFiles(args []string) error {
 	}
 	last, changed := map[string]string{}, map[string]bool{}
 	out := json.NewEncoder(os.Stdout)
-	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		for _, f := range files {
 			b, err := os.ReadFile(f)
 			if err != nil {
