@@ -32,7 +32,7 @@ demo: tools build ## show the agent at work on PostgreSQL and MariaDB in a virtu
 
 e2e: tools build ## the whole of Mooring on a real Kubernetes with one node in a virtual machine
 	@$(SETUP) kube
-	bin/e2e
+	bin/e2e $(E2EFLAGS)
 
 bench: tools build ## price of the statement probe: pgbench with it on and off, on this machine
 	bin/bench

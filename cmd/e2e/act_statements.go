@@ -114,58 +114,82 @@ func (s *stage) compareStatements(ctx context.Context) error {
 	if err := s.startPrometheus(ctx); err != nil {
 		return err
 	}
+	mariadb := make(chan comparison, 1)
+	go func() {
+		own, ours, err := s.compareMariaDB(ctx)
+		mariadb <- comparison{own, ours, err}
+	}()
+	own, ours, err := s.comparePostgreSQL(ctx)
+	m := <-mariadb
+	if err := errors.Join(err, m.err); err != nil {
+		return err
+	}
+	// The reset is counted by neither alone: it clears itself away, and /metrics
+	// has it; the reading of the sum is in /metrics only, for it counts itself at its end.
+	s.say("pgbench: pg_stat_statements counted %v, Prometheus has %v (1 more is our own reading)", own, ours)
+	s.figures.Equal("statements in Prometheus beyond pg_stat_statements", ours-own-1, "", 0)
+	s.say("MariaDB counted %v inserts, Prometheus has %v", m.own, m.ours)
+	s.figures.Equal("inserts in Prometheus beyond MariaDB's own count", m.ours-m.own, "", 0)
+	return nil
+}
+
+// comparison is what a database and Prometheus counted.
+type comparison struct {
+	own, ours float64
+	err       error
+}
+
+// comparePostgreSQL runs pgbench and returns how many selects, inserts and updates
+// pg_stat_statements and Prometheus counted.
+func (s *stage) comparePostgreSQL(ctx context.Context) (own, ours float64, err error) {
 	address, err := s.serverAddress(ctx, "orders-0")
 	if err != nil {
-		return err
+		return 0, 0, err
 	}
 	host := strings.TrimSuffix(address, ":5432")
 	if _, err := s.PostgreSQL(ctx, "orders-0", pgbenchTables); err != nil {
-		return fmt.Errorf("fill orders: %w", err)
+		return 0, 0, fmt.Errorf("fill orders: %w", err)
 	}
 	mark := func() error {
 		_, err := s.PostgreSQL(ctx, "orders-0", "DELETE FROM pgbench_history WHERE false")
 		return err
 	}
 	if err := s.reached(ctx, "orders-0", mark); err != nil {
-		return err
+		return 0, 0, err
 	}
 	const operations = "select|insert|update"
 	before, err := s.counted(ctx, "orders-0", operations)
 	if err != nil {
-		return err
+		return 0, 0, err
 	}
 	if _, err := s.PostgreSQL(ctx, "orders-0", "SELECT pg_stat_statements_reset()"); err != nil {
-		return err
+		return 0, 0, err
 	}
 	if out, err := s.Output(ctx, "pgbench", "-h", host, "-U", "postgres", "-n", "-M", "extended", "-c", "2", "-t", "50", "postgres"); err != nil {
-		return fmt.Errorf("load orders: %w: %s", err, out)
+		return 0, 0, fmt.Errorf("load orders: %w: %s", err, out)
 	}
-	own, err := s.PostgreSQL(ctx, "orders-0", "SELECT sum(calls) FROM pg_stat_statements WHERE query ~* '^(select|insert|update)'")
+	text, err := s.PostgreSQL(ctx, "orders-0", "SELECT sum(calls) FROM pg_stat_statements WHERE query ~* '^(select|insert|update)'")
 	if err != nil {
-		return err
+		return 0, 0, err
 	}
 	if err := s.reached(ctx, "orders-0", mark); err != nil {
-		return err
+		return 0, 0, err
 	}
 	after, err := s.counted(ctx, "orders-0", operations)
 	if err != nil {
-		return err
+		return 0, 0, err
 	}
-	want, err := strconv.ParseFloat(own, 64)
+	own, err = strconv.ParseFloat(text, 64)
 	if err != nil {
-		return fmt.Errorf("read PostgreSQL's count %q: %w", own, err)
+		return 0, 0, fmt.Errorf("read PostgreSQL's count %q: %w", text, err)
 	}
-	s.say("pgbench: pg_stat_statements counted %v, Prometheus has %v (1 more is our own reading)", want, after-before)
-	// The reset is counted by neither alone: it clears itself away, and /metrics
-	// has it; the reading of the sum is in /metrics only, for it counts itself at its end.
-	s.figures.Equal("statements in Prometheus beyond pg_stat_statements", after-before-want-1, "", 0)
-	return s.compareMariaDB(ctx)
+	return own, after - before, nil
 }
 
-// compareMariaDB compares inserts, of which the kubelet's probes make none.
-func (s *stage) compareMariaDB(ctx context.Context) error {
+// compareMariaDB is the same of MariaDB's inserts, of which the kubelet's probes make none.
+func (s *stage) compareMariaDB(ctx context.Context) (own, ours float64, err error) {
 	if _, err := s.MariaDB(ctx, "ledger-0", "CREATE TABLE IF NOT EXISTS shop.entry (id INT) ENGINE=InnoDB"); err != nil {
-		return err
+		return 0, 0, err
 	}
 	const inserts = "SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME='COM_INSERT'"
 	count := func() (own, ours float64, err error) {
@@ -187,16 +211,14 @@ func (s *stage) compareMariaDB(ctx context.Context) error {
 	}
 	own0, ours0, err := count()
 	if err != nil {
-		return err
+		return 0, 0, err
 	}
 	if _, err := s.MariaDB(ctx, "ledger-0", strings.Repeat("INSERT INTO shop.entry VALUES (1);", 100)); err != nil {
-		return err
+		return 0, 0, err
 	}
 	own1, ours1, err := count()
 	if err != nil {
-		return err
+		return 0, 0, err
 	}
-	s.say("MariaDB counted %v inserts, Prometheus has %v", own1-own0, ours1-ours0)
-	s.figures.Equal("inserts in Prometheus beyond MariaDB's own count", (ours1-ours0)-(own1-own0), "", 0)
-	return nil
+	return own1 - own0, ours1 - ours0, nil
 }

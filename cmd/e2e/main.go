@@ -20,6 +20,7 @@ type options struct {
 	kernel  string
 	memory  string
 	limit   time.Duration
+	pace    time.Duration
 	run     string
 	keep    bool
 	logs    string
@@ -69,6 +70,7 @@ func parse(arguments []string, w io.Writer) (options, error) {
 	f.StringVar(&o.kernel, "kernel", "6.1", "kernel of the guest: 5.10, 6.1 or 6.12")
 	f.StringVar(&o.memory, "memory", "2G", "memory of the guest, in M or G")
 	f.DurationVar(&o.limit, "timeout", 0, "time limit; 0 is 30 minutes for run and 24 hours for up")
+	f.DurationVar(&o.pace, "pace", 6*time.Minute, "how long a run may take for its checks to pass")
 	f.StringVar(&o.run, "run", "", "the run to act on, if several are up")
 	f.BoolVar(&o.keep, "keep", false, "after a run, keep the cluster until Ctrl-C")
 	f.StringVar(&o.logs, "logs", "", "folder to copy all logs to at the end")

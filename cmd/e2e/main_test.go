@@ -15,7 +15,7 @@ func TestParse(t *testing.T) {
 	t.Run("the whole story is the default", func(t *testing.T) {
 		o, err := parse(nil, io.Discard)
 		require.NoError(t, err)
-		require.Equal(t, options{command: "run", kernel: "6.1", memory: "2G", limit: 30 * time.Minute}, o)
+		require.Equal(t, options{command: "run", kernel: "6.1", memory: "2G", limit: 30 * time.Minute, pace: 6 * time.Minute}, o)
 	})
 	t.Run("a cluster that is kept has a day", func(t *testing.T) {
 		for _, arguments := range [][]string{{"up"}, {"-keep"}} {
@@ -37,7 +37,7 @@ func TestParse(t *testing.T) {
 }
 
 func TestTheOneInsideGetsTheSameOptions(t *testing.T) {
-	o, err := parse([]string{"-kernel", "6.12", "-memory", "5G", "-keep", "-logs", "/l", "run"}, io.Discard)
+	o, err := parse([]string{"-kernel", "6.12", "-memory", "5G", "-pace", "9m", "-keep", "-logs", "/l", "run"}, io.Discard)
 	require.NoError(t, err)
 	got, err := parse(insideArguments(o, "/dir"), io.Discard)
 	require.NoError(t, err)

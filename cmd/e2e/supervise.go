@@ -87,7 +87,7 @@ func supervise(ctx context.Context, o options) (code int, err error) {
 
 // insideArguments pass the flags on.
 func insideArguments(o options, dir string) []string {
-	a := []string{"-kernel", o.kernel, "-memory", o.memory, "-timeout", o.limit.String()}
+	a := []string{"-kernel", o.kernel, "-memory", o.memory, "-timeout", o.limit.String(), "-pace", o.pace.String()}
 	if o.keep {
 		a = append(a, "-keep")
 	}
