@@ -21,6 +21,8 @@ import (
 type collector struct {
 	found      pods.Result
 	discovered time.Time
+	nodes      []state.Node
+	mapped     time.Time // when nodes were read
 	runs       []state.Collector
 	// codes are the error codes that are shown of each instance.
 	codes map[string]map[string]bool
@@ -181,18 +183,28 @@ func watched(in *state.Instance, p state.StatementsPolicy) bpf.Watched {
 	return w
 }
 
-// topology reads the NUMA nodes.
+// topology reads the NUMA nodes as often as instances are looked for: it is some
+// files for each CPU. Who places an instance reads them anew.
 func (a *Agent) topology(next *state.Snapshot) error {
+	c := &a.collector
+	if time.Since(c.mapped) < a.cfg.Discover && !c.mapped.IsZero() {
+		next.Nodes = c.nodes
+		return nil
+	}
 	t, err := numa.Read(a.cfg.SysRoot, a.cfg.ProcRoot)
 	if err != nil {
 		return fmt.Errorf("read topology: %w", err)
 	}
+	// What a snapshot has is not changed any more.
+	nodes := make([]state.Node, 0, len(t.Nodes))
 	for _, n := range t.Nodes {
-		next.Nodes = append(next.Nodes, state.Node{
+		nodes = append(nodes, state.Node{
 			ID: n.ID, CPUs: n.CPUs.String(), TotalBytes: n.MemTotalBytes,
 			FreeBytes: n.MemFreeBytes, Distances: n.Distances,
 		})
 	}
+	c.nodes, c.mapped = nodes, time.Now()
+	next.Nodes = nodes
 	return nil
 }
 

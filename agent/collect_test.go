@@ -1,6 +1,9 @@
 package agent
 
 import (
+	"os"
+	"path/filepath"
+	"regexp"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -19,4 +22,21 @@ func TestEveryEngineIsWatchedByItsProtocol(t *testing.T) {
 		require.Equal(t, protocols[f.Wire], w.Protocol, f.Engine)
 	}
 	require.Zero(t, protocolOf("oracle"))
+}
+
+func TestTopologyIsReadAsOftenAsInstancesAreLookedFor(t *testing.T) {
+	f := newFixture(t)
+	a := f.agent(t)
+	before := a.snapshot.Load().Nodes
+	require.NotEmpty(t, before)
+	meminfo := filepath.Join(f.root, "sys/devices/system/node/node0/meminfo")
+	b, err := os.ReadFile(meminfo)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(meminfo, regexp.MustCompile(`MemFree: +\d+`).ReplaceAll(b, []byte("MemFree: 7")), 0o644))
+	a.tick(t.Context())
+	require.Equal(t, before, a.snapshot.Load().Nodes)
+	a.collector.mapped = a.collector.mapped.Add(-a.cfg.Discover)
+	a.tick(t.Context())
+	require.EqualValues(t, 7<<10, a.snapshot.Load().Nodes[0].FreeBytes)
+	require.NotEqualValues(t, 7<<10, before[0].FreeBytes, "a snapshot does not change")
 }
