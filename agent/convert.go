@@ -103,37 +103,46 @@ func faultToPB(f state.Fault) *agentpb.Fault {
 	}
 }
 
-// declaredOf reads a policy strictly: what this version does not know is
-// refused and not left out, for an instance would then be treated as another
-// one. SetPolicy checks the rest.
-func declaredOf(p *agentpb.Policy, version string) ([]state.Declared, error) {
-	out := make([]state.Declared, 0, len(p.GetInstances()))
-	var errs []error
+// declaredOf reads the declarations of a policy; unread says of each that it does
+// not return what is wrong with it. SetPolicy checks the rest.
+func declaredOf(p *agentpb.Policy, version string) (declared []state.Declared, unread []string) {
 	for _, in := range p.GetInstances() {
-		d := state.Declared{
-			Namespace: in.GetNamespace(), Pod: in.GetPod(), PodUID: in.GetPodUid(), Container: in.GetContainer(),
-			Engine: state.Engine(in.GetEngine()), Cluster: in.GetCluster(), Role: in.GetRole(), Policy: in.GetPolicy(), NUMA: in.GetNuma(),
+		d, err := declarationOf(in, version)
+		if err != nil {
+			unread = append(unread, leftOut(d, err))
+			continue
 		}
-		pod := d.Namespace + "/" + d.Pod
-		if _, known := d.Engine.Facts(); !known {
-			errs = append(errs, fmt.Errorf("pod %q: engine %q is unknown to agent %s, which knows %v", pod, d.Engine, version, pods.Engines()))
-		}
-		if roles := []string{"primary", "replica", ""}; !slices.Contains(roles, d.Role) {
-			errs = append(errs, fmt.Errorf("pod %q: role %q is unknown to agent %s, which knows %q", pod, d.Role, version, roles))
-		}
-		if placements := []string{state.NUMANone, state.NUMASingleNode}; !slices.Contains(placements, d.NUMA) {
-			errs = append(errs, fmt.Errorf("pod %q: NUMA placement %q is unknown to agent %s, which knows %q", pod, d.NUMA, version, placements))
-		}
-		var err error
-		if d.Probe, err = probeSpecOf(in.GetProbe()); err != nil {
-			errs = append(errs, fmt.Errorf("pod %q: probe: %w", pod, err))
-		}
-		if d.Statements, err = statementsOf(in.GetStatements()); err != nil {
-			errs = append(errs, fmt.Errorf("pod %q: statements: %w", pod, err))
-		}
-		out = append(out, d)
+		declared = append(declared, d)
 	}
-	return out, errors.Join(errs...)
+	return declared, unread
+}
+
+// declarationOf reads a declaration strictly: one with a word that this version
+// does not know is not followed in part, for its instance would then be treated
+// as another one.
+func declarationOf(in *agentpb.Declared, version string) (state.Declared, error) {
+	d := state.Declared{
+		Namespace: in.GetNamespace(), Pod: in.GetPod(), PodUID: in.GetPodUid(), Container: in.GetContainer(),
+		Engine: state.Engine(in.GetEngine()), Cluster: in.GetCluster(), Role: in.GetRole(), Policy: in.GetPolicy(), NUMA: in.GetNuma(),
+	}
+	var errs []error
+	if _, known := d.Engine.Facts(); !known {
+		errs = append(errs, fmt.Errorf("engine %q is unknown to agent %s, which knows %v", d.Engine, version, pods.Engines()))
+	}
+	if roles := []string{"primary", "replica", ""}; !slices.Contains(roles, d.Role) {
+		errs = append(errs, fmt.Errorf("role %q is unknown to agent %s, which knows %q", d.Role, version, roles))
+	}
+	if placements := []string{state.NUMANone, state.NUMASingleNode}; !slices.Contains(placements, d.NUMA) {
+		errs = append(errs, fmt.Errorf("NUMA placement %q is unknown to agent %s, which knows %q", d.NUMA, version, placements))
+	}
+	var err error
+	if d.Probe, err = probeSpecOf(in.GetProbe()); err != nil {
+		errs = append(errs, fmt.Errorf("probe: %w", err))
+	}
+	if d.Statements, err = statementsOf(in.GetStatements()); err != nil {
+		errs = append(errs, fmt.Errorf("statements: %w", err))
+	}
+	return d, errors.Join(errs...)
 }
 
 // checkTimes refuses durations and times that no conversion can hold; absent

@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/mooring-dev/mooring/agent/active"
+	"github.com/mooring-dev/mooring/agent/agentpb"
 	"github.com/mooring-dev/mooring/agent/pods"
 	"github.com/mooring-dev/mooring/agent/state"
 )
@@ -22,6 +23,10 @@ const (
 	maxDeclared = 4096
 	// maxCluster bounds the name of a cluster, in bytes.
 	maxCluster = 253
+	// maxLeftOutText bounds what is said of one declaration that was left out, in
+	// bytes, and maxLeftOutNotes how many are named in the snapshot.
+	maxLeftOutText  = 1024
+	maxLeftOutNotes = 128
 )
 
 // podSource is the part of pods.Kubernetes that follows declarations.
@@ -50,29 +55,46 @@ type desired struct {
 
 // policy is one content of SetPolicy, sorted by pod uid.
 type policy struct {
+	// Digest is the one it came with, and agentpb.Partial behind it where
+	// declarations were left out.
 	Digest   string           `json:"digest"`
 	Declared []state.Declared `json:"declared"`
+	// LeftOut says of each declaration that was left out what is wrong with it.
+	LeftOut []string `json:"leftOut,omitempty"`
 }
 
 func (p *policy) equal(o *policy) bool {
-	return p != nil && p.Digest == o.Digest && slices.Equal(p.Declared, o.Declared)
+	return p != nil && p.Digest == o.Digest && slices.Equal(p.Declared, o.Declared) && slices.Equal(p.LeftOut, o.LeftOut)
 }
 
 // SetPolicy makes declared the whole of what this node's pods are declared to
 // be, in place of what it was. It is on the disk before it takes effect, so
 // that a restart needs neither controller nor API server to go on with it. The
-// same digest and content again writes nothing. With dryRun it is only checked.
+// same digest and content again writes nothing.
 //
-// An error that wraps ErrInvalid names what is wrong with the content; one that
-// wraps ErrRefused says why it could not be kept, and the policy before stays
-// in force. It blocks for the disk. declared is not kept.
-func (a *Agent) SetPolicy(ctx context.Context, digest string, declared []state.Declared, dryRun bool) error {
-	next := &policy{Digest: digest, Declared: slices.Clone(declared)}
+// A declaration that cannot be followed is left out and the others are in force:
+// the snapshot's Unresolved says what is wrong with it, and its PolicyDigest ends in
+// agentpb.Partial until a policy comes of which nothing is left out. unread says
+// the same of declarations that could not even be read and are not in declared.
+// With dryRun the policy is only checked, and what would be left out is an error.
+//
+// An error that wraps ErrInvalid names what is wrong with the policy as a whole;
+// one that wraps ErrRefused says why it could not be kept. The policy before then
+// stays in force. It blocks for the disk. declared and unread are not kept.
+func (a *Agent) SetPolicy(ctx context.Context, digest string, declared []state.Declared, dryRun bool, unread ...string) error {
+	next := &policy{Digest: digest, Declared: slices.Clone(declared), LeftOut: slices.Clone(unread)}
 	slices.SortFunc(next.Declared, func(x, y state.Declared) int { return strings.Compare(x.PodUID, y.PodUID) })
 	if err := next.check(); err != nil {
 		return invalid(fmt.Errorf("policy %q: %w", digest, err))
 	}
+	if strings.HasSuffix(digest, agentpb.Partial) {
+		return invalid(fmt.Errorf("policy %q: the digest must not end in %q", digest, agentpb.Partial))
+	}
+	next.sift()
 	if dryRun {
+		if len(next.LeftOut) > 0 {
+			return invalid(fmt.Errorf("policy %q: %s", digest, strings.Join(next.notes(), "; ")))
+		}
 		return nil
 	}
 	d := &a.desired
@@ -90,18 +112,22 @@ func (a *Agent) SetPolicy(ctx context.Context, digest string, declared []state.D
 	}
 	d.unsure = false
 	d.note.Store(nil)
-	a.log.Info("policy in force", "component", "agent", "digest", digest, "instances", len(next.Declared))
+	a.log.Info("policy in force", "component", "agent", "digest", next.Digest, "instances", len(next.Declared))
 	a.obey(next)
 	return nil
 }
 
-// obey puts a policy into force.
+// obey puts a policy into force. Its digest is there to be seen last: it says that
+// the rest was done.
 func (a *Agent) obey(p *policy) {
-	a.desired.policy.Store(p)
+	if len(p.LeftOut) > 0 {
+		a.log.Warn("declarations left out of the policy", "component", "agent", "digest", p.Digest, "err", strings.Join(p.notes(), "; "))
+	}
 	if a.pods != nil {
 		a.pods.Declare(p.Declared)
 	}
 	a.desired.changed.Store(true)
+	a.desired.policy.Store(p)
 }
 
 // loadPolicy puts into force what an earlier agent kept. What cannot be read is
@@ -134,13 +160,26 @@ func (a *Agent) desiredNotes() []string {
 	if n := a.desired.note.Load(); n != nil {
 		notes = append(notes, *n)
 	}
-	if p := a.desired.policy.Load(); p != nil && a.pods == nil && len(p.Declared) > 0 {
+	p := a.desired.policy.Load()
+	if p == nil {
+		return notes
+	}
+	if a.pods == nil && len(p.Declared) > 0 {
 		notes = append(notes, fmt.Sprintf("%d pods are declared and this agent does not look at pods: start it with --kubernetes", len(p.Declared)))
 	}
-	return notes
+	return append(notes, p.notes()...)
 }
 
-// policyDigest names the policy in force, "" before the first.
+// notes names what was left out, or the first of it.
+func (p *policy) notes() []string {
+	if more := len(p.LeftOut) - maxLeftOutNotes; more > 0 {
+		return append(slices.Clone(p.LeftOut[:maxLeftOutNotes]), fmt.Sprintf("%d more declarations are left out", more))
+	}
+	return p.LeftOut
+}
+
+// policyDigest names the policy in force, "" before the first. It ends in
+// agentpb.Partial where that is not the whole of what came.
 func (a *Agent) policyDigest() string {
 	if p := a.desired.policy.Load(); p != nil {
 		return p.Digest
@@ -151,33 +190,51 @@ func (a *Agent) policyDigest() string {
 func (a *Agent) policyPath() string { return filepath.Join(a.cfg.StateDir, "policy.json") }
 func (a *Agent) seenPath() string   { return filepath.Join(a.cfg.StateDir, "seen.json") }
 
-// check returns the first thing that is wrong with a policy. Its names become
-// parts of paths and of ids.
+// check returns what is wrong with a policy as a whole.
 func (p *policy) check() error {
-	if !madeOf(p.Digest, 128, "._:+=-") {
+	if !madeOf(strings.TrimSuffix(p.Digest, agentpb.Partial), 128, "._:+=-") {
 		return errors.New("the digest must be 1 to 128 letters, digits or ._:+=-")
 	}
-	if len(p.Declared) > maxDeclared {
-		return fmt.Errorf("it declares %d instances, more than the %d a node may have", len(p.Declared), maxDeclared)
-	}
-	uids, names := map[string]string{}, map[string]bool{}
-	for _, d := range p.Declared {
-		name := d.Namespace + "/" + d.Pod
-		if err := checkDeclared(d); err != nil {
-			return fmt.Errorf("declared pod %q: %w", name, err)
-		}
-		if other, ok := uids[d.PodUID]; ok {
-			return fmt.Errorf("declared pods %q and %q have the same uid %q", other, name, d.PodUID)
-		}
-		if names[name] {
-			return fmt.Errorf("pod %q is declared twice", name)
-		}
-		uids[d.PodUID], names[name] = name, true
+	if n := len(p.Declared) + len(p.LeftOut); n > maxDeclared {
+		return fmt.Errorf("it declares %d instances, more than the %d a node may have", n, maxDeclared)
 	}
 	return nil
 }
 
-// checkDeclared returns what is wrong with one declaration.
+// sift moves the declarations that cannot be followed from Declared to LeftOut:
+// what one tenant wrote must not keep the declarations of others from a node.
+func (p *policy) sift() {
+	uids, names := map[string]int{}, map[string]int{}
+	for _, d := range p.Declared {
+		uids[d.PodUID]++
+		names[d.Namespace+"/"+d.Pod]++
+	}
+	p.Declared = slices.DeleteFunc(p.Declared, func(d state.Declared) bool {
+		err := checkDeclared(d)
+		switch {
+		case err != nil:
+		case uids[d.PodUID] > 1:
+			err = fmt.Errorf("%d declared pods have the same uid %q", uids[d.PodUID], d.PodUID)
+		case names[d.Namespace+"/"+d.Pod] > 1:
+			err = errors.New("it is declared more than once")
+		default:
+			return false
+		}
+		p.LeftOut = append(p.LeftOut, leftOut(d, err))
+		return true
+	})
+	if len(p.LeftOut) > 0 && !strings.HasSuffix(p.Digest, agentpb.Partial) {
+		p.Digest += agentpb.Partial
+	}
+}
+
+// leftOut says why a declaration is left out.
+func leftOut(d state.Declared, why error) string {
+	return cut(fmt.Sprintf("pod %q, declared by policy %q, is left out: %s", d.Namespace+"/"+d.Pod, d.Policy, oneLine(why)), maxLeftOutText)
+}
+
+// checkDeclared returns what is wrong with one declaration. Its names become parts
+// of paths and of ids.
 func checkDeclared(d state.Declared) error {
 	namespace, resource, ok := strings.Cut(d.Policy, "/")
 	switch {

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/mooring-dev/mooring/agent/agentpb"
 	"github.com/mooring-dev/mooring/agent/cgroup"
 	"github.com/mooring-dev/mooring/agent/pods"
 	"github.com/mooring-dev/mooring/agent/state"
@@ -52,34 +54,22 @@ func TestAPolicyThatIsWrongIsRefusedAsAWhole(t *testing.T) {
 	for i := range many {
 		many[i] = ledger(func(d *state.Declared) { d.Pod, d.PodUID = fmt.Sprintf("p-%d", i), fmt.Sprintf("u-%d", i) })
 	}
-	with := func(change func(*state.Declared)) []state.Declared { return []state.Declared{ledger(change)} }
 	for name, c := range map[string]struct {
 		digest   string
 		declared []state.Declared
+		unread   []string
 		says     string
 	}{
-		"no digest":                  {"", nil, "digest"},
-		"a digest with a path":       {"../x", nil, "digest"},
-		"too many":                   {"d1", many, "4097 instances"},
-		"an unknown engine":          {"d1", with(func(d *state.Declared) { d.Engine = "oracle" }), `engine "oracle" is none of ["postgresql" "opengauss" "kingbase" "tdsql-pg" "mysql"`},
-		"an unknown placement":       {"d1", with(func(d *state.Declared) { d.NUMA = "everywhere" }), `numa "everywhere"`},
-		"no placement":               {"d1", with(func(d *state.Declared) { d.NUMA = "" }), `numa ""`},
-		"an unknown role":            {"d1", with(func(d *state.Declared) { d.Role = "boss" }), `role "boss"`},
-		"no uid":                     {"d1", with(func(d *state.Declared) { d.PodUID = "" }), `pod uid ""`},
-		"a uid that is a path":       {"d1", with(func(d *state.Declared) { d.PodUID = "../../x" }), "cannot be part of a path"},
-		"a uid of dots":              {"d1", with(func(d *state.Declared) { d.PodUID = ".." }), "cannot be part of a path"},
-		"a namespace that is a path": {"d1", with(func(d *state.Declared) { d.Namespace = "a/b" }), `namespace "a/b"`},
-		"a pod in capitals":          {"d1", with(func(d *state.Declared) { d.Pod = "Ledger" }), `pod name "Ledger"`},
-		"a pod name that ends in -":  {"d1", with(func(d *state.Declared) { d.Pod = "ledger-" }), `pod name "ledger-"`},
-		"a container with a slash":   {"d1", with(func(d *state.Declared) { d.Container = "a/../b" }), "container name"},
-		"a policy without namespace": {"d1", with(func(d *state.Declared) { d.Policy = "postgres" }), "not namespace/name"},
-		"a cluster with a newline":   {"d1", with(func(d *state.Declared) { d.Cluster = "a\nb" }), "cluster"},
-		"one uid twice":              {"d1", []state.Declared{ledger(), ledger(func(d *state.Declared) { d.Pod = "ledger-1" })}, "have the same uid"},
-		"one pod twice":              {"d1", []state.Declared{ledger(), ledger(func(d *state.Declared) { d.PodUID = "u2" })}, "declared twice"},
+		"no digest":                  {"", nil, nil, "digest"},
+		"a digest with a path":       {"../x", nil, nil, "digest"},
+		"a digest of a part":         {"d1+partial", nil, nil, `must not end in "+partial"`},
+		"too many":                   {"d1", many, nil, "4097 instances"},
+		"too many with the unread":   {"d1", many[:maxDeclared], []string{"x"}, "4097 instances"},
+		"a digest that is very long": {strings.Repeat("d", 129), nil, nil, "digest"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, dry := range []bool{true, false} {
-				err := a.SetPolicy(t.Context(), c.digest, c.declared, dry)
+				err := a.SetPolicy(t.Context(), c.digest, c.declared, dry, c.unread...)
 				require.ErrorIs(t, err, ErrInvalid)
 				require.ErrorContains(t, err, c.says)
 			}
@@ -87,6 +77,130 @@ func TestAPolicyThatIsWrongIsRefusedAsAWhole(t *testing.T) {
 			require.Empty(t, a.policyDigest())
 		})
 	}
+}
+
+// probed is a change that lets the agent log in, in a way that is right until
+// changes spoil it.
+func probed(changes ...func(*state.ProbeSpec)) func(*state.Declared) {
+	return func(d *state.Declared) {
+		d.Probe = state.ProbeSpec{Secret: "login", Read: time.Second, Write: state.WriteOff, TLS: state.TLSDisable}
+		for _, f := range changes {
+			f(&d.Probe)
+		}
+	}
+}
+
+func TestADeclarationThatIsWrongIsLeftOutAlone(t *testing.T) {
+	good := ledger(probed(), func(d *state.Declared) { d.Pod, d.PodUID = "ledger-9", "u9" })
+	with := func(change func(*state.Declared)) []state.Declared { return []state.Declared{ledger(change)} }
+	for name, c := range map[string]struct {
+		bad  []state.Declared
+		says string
+	}{
+		"an unknown engine":          {with(func(d *state.Declared) { d.Engine = "oracle" }), `engine "oracle" is none of ["postgresql" "opengauss" "kingbase" "tdsql-pg" "mysql"`},
+		"an unknown placement":       {with(func(d *state.Declared) { d.NUMA = "everywhere" }), `numa "everywhere"`},
+		"no placement":               {with(func(d *state.Declared) { d.NUMA = "" }), `numa ""`},
+		"an unknown role":            {with(func(d *state.Declared) { d.Role = "boss" }), `role "boss"`},
+		"no uid":                     {with(func(d *state.Declared) { d.PodUID = "" }), `pod uid ""`},
+		"a uid that is a path":       {with(func(d *state.Declared) { d.PodUID = "../../x" }), "cannot be part of a path"},
+		"a uid of dots":              {with(func(d *state.Declared) { d.PodUID = ".." }), "cannot be part of a path"},
+		"a namespace that is a path": {with(func(d *state.Declared) { d.Namespace = "a/b" }), `namespace "a/b"`},
+		"a pod in capitals":          {with(func(d *state.Declared) { d.Pod = "Ledger" }), `pod name "Ledger"`},
+		"a pod name that ends in -":  {with(func(d *state.Declared) { d.Pod = "ledger-" }), `pod name "ledger-"`},
+		"a container with a slash":   {with(func(d *state.Declared) { d.Container = "a/../b" }), "container name"},
+		"a policy without namespace": {with(func(d *state.Declared) { d.Policy = "postgres" }), "not namespace/name"},
+		"a cluster with a newline":   {with(func(d *state.Declared) { d.Cluster = "a\nb" }), "cluster"},
+		"a secret in capitals":       {with(probed(func(p *state.ProbeSpec) { p.Secret = "My_Secret" })), `secret name "My_Secret" is not a DNS name`},
+		"a probe too often":          {with(probed(func(p *state.ProbeSpec) { p.Read = time.Millisecond })), "probe: read period"},
+		"a database of 64 bytes":     {with(probed(func(p *state.ProbeSpec) { p.Database = strings.Repeat("é", 32) })), "63 bytes"},
+		"a top of too many":          {with(func(d *state.Declared) { d.Statements = state.StatementsPolicy{Set: true, Top: 501} }), "statements: top 501"},
+		"an unknown audit class":     {with(func(d *state.Declared) { d.Statements.Audit = 1 << 7 }), "statements: audit classes"},
+		"one uid twice":              {[]state.Declared{ledger(), ledger(func(d *state.Declared) { d.Pod = "ledger-1" })}, `2 declared pods have the same uid "` + uid1},
+		"one pod twice":              {[]state.Declared{ledger(), ledger(func(d *state.Declared) { d.PodUID = "u2" })}, "declared more than once"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			a := f.agent(t)
+			pod := new(follower)
+			a.pods = pod
+			all := append([]state.Declared{good}, c.bad...)
+			err := a.SetPolicy(t.Context(), "d1", all, true)
+			require.ErrorIs(t, err, ErrInvalid)
+			require.ErrorContains(t, err, c.says)
+			require.NoFileExists(t, a.policyPath(), "a dry run changes nothing")
+
+			require.NoError(t, a.SetPolicy(t.Context(), "d1", all, false))
+			require.Equal(t, []state.Declared{good}, pod.declared)
+			a.tick(t.Context())
+			require.Equal(t, "d1+partial", a.Snapshot().PolicyDigest)
+			require.Len(t, a.Snapshot().Unresolved, len(c.bad))
+			require.Contains(t, a.Snapshot().Unresolved[0], c.says)
+			require.Contains(t, a.Snapshot().Unresolved[0], "is left out")
+
+			kept, err := readPolicy(a.policyPath())
+			require.NoError(t, err)
+			require.True(t, a.desired.policy.Load().equal(kept), "the next agent says the same")
+
+			require.NoError(t, a.SetPolicy(t.Context(), "d1", []state.Declared{good}, false))
+			a.tick(t.Context())
+			require.Equal(t, "d1", a.Snapshot().PolicyDigest)
+			require.Empty(t, a.Snapshot().Unresolved)
+		})
+	}
+}
+
+func TestOneTenantsDeclarationDoesNotKeepAnothersFromTheNode(t *testing.T) {
+	f := newFixture(t)
+	a := f.agent(t)
+	pod := new(follower)
+	a.pods = pod
+	declare := func(digest, engine string, dry bool) error {
+		_, err := NewServer(a, slog.New(slog.DiscardHandler)).apply(t.Context(), &agentpb.ApplyRequest{DryRun: dry, Desired: &agentpb.ApplyRequest_Policy{Policy: &agentpb.Policy{
+			Digest: digest, Instances: []*agentpb.Declared{
+				{Namespace: "a", Pod: "pg-0", PodUid: "u1", Engine: engine, Policy: "a/pg", Numa: "none"},
+				{Namespace: "b", Pod: "my-0", PodUid: "u2", Engine: "mysql", Policy: "b/my", Numa: "none"},
+			},
+		}}})
+		return err
+	}
+	require.ErrorContains(t, declare("d1", "oracle", true), `engine "oracle" is unknown`)
+	require.Empty(t, pod.declared)
+	require.NoError(t, declare("d1", "oracle", false))
+	require.Len(t, pod.declared, 1)
+	require.Equal(t, "my-0", pod.declared[0].Pod)
+	a.tick(t.Context())
+	require.Equal(t, "d1+partial", a.Snapshot().PolicyDigest)
+	require.Len(t, a.Snapshot().Unresolved, 1)
+	require.Contains(t, a.Snapshot().Unresolved[0], `pod "a/pg-0", declared by policy "a/pg", is left out: engine "oracle" is unknown`)
+
+	before, err := os.Stat(a.policyPath())
+	require.NoError(t, err)
+	require.NoError(t, declare("d1", "oracle", false))
+	after, err := os.Stat(a.policyPath())
+	require.NoError(t, err)
+	require.True(t, os.SameFile(before, after), "the same again is not written")
+
+	require.NoError(t, declare("d2", "postgresql", false))
+	require.Len(t, pod.declared, 2)
+	require.Equal(t, "d2", a.policyDigest())
+}
+
+func TestWhatIsLeftOutDoesNotFloodTheSnapshot(t *testing.T) {
+	f := newFixture(t)
+	a := f.agent(t)
+	a.pods = new(follower)
+	many := make([]state.Declared, maxLeftOutNotes+3)
+	for i := range many {
+		many[i] = ledger(func(d *state.Declared) {
+			d.Pod, d.PodUID, d.Container = fmt.Sprintf("p-%d", i), fmt.Sprintf("u-%d", i), strings.Repeat("X", 1<<16)
+		})
+	}
+	require.NoError(t, a.SetPolicy(t.Context(), "d1", many, false))
+	a.tick(t.Context())
+	notes := a.Snapshot().Unresolved
+	require.Len(t, notes, maxLeftOutNotes+1)
+	require.Equal(t, "3 more declarations are left out", notes[maxLeftOutNotes])
+	require.Len(t, notes[0], maxLeftOutText)
 }
 
 func TestAPolicyIsKeptAndFollowed(t *testing.T) {
@@ -297,8 +411,17 @@ func FuzzParsePolicy(f *testing.F) {
 	f.Add(data)
 	f.Add([]byte(`{"version":1,"sum":"","policy":null}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if p, err := parsePolicy(data); err == nil && p.check() != nil {
+		p, err := parsePolicy(data)
+		if err != nil {
+			return
+		}
+		if p.check() != nil {
 			t.Fatalf("%q was taken", data)
+		}
+		for _, d := range p.Declared {
+			if checkDeclared(d) != nil {
+				t.Fatalf("%q was taken with %+v", data, d)
+			}
 		}
 	})
 }

@@ -32,7 +32,8 @@
 // SetPolicy says which pods are instances, of what engine, and where they are
 // to be. It is kept in Config.StateDir before it takes effect, and New follows
 // what is kept: a restart needs neither controller nor API server, and changes
-// nothing. Where the servers of declared pods were found is kept beside it, so
+// nothing. A declaration that this version cannot follow is left out alone, and
+// named. Where the servers of declared pods were found is kept beside it, so
 // that they come back under the same ids. A kept policy that is damaged is set
 // aside and reported; then none is followed.
 //

@@ -69,7 +69,8 @@ func readPolicy(path string) (*policy, error) {
 	return nil, fmt.Errorf("the kept policy is damaged (%w); the file is now %s", err, aside)
 }
 
-// parsePolicy checks everything that was checked when the policy came.
+// parsePolicy checks everything that was checked when the policy came. What an
+// agent of another version took and this one cannot follow is left out.
 func parsePolicy(data []byte) (*policy, error) {
 	var kept keptPolicy
 	if err := json.Unmarshal(data, &kept); err != nil {
@@ -85,7 +86,11 @@ func parsePolicy(data []byte) (*policy, error) {
 	if err := json.Unmarshal(kept.Policy, p); err != nil {
 		return nil, fmt.Errorf("decode policy: %w", err)
 	}
-	return p, p.check()
+	if err := p.check(); err != nil {
+		return nil, err
+	}
+	p.sift()
+	return p, nil
 }
 
 // seenFile keeps where the servers of declared pods were found. It is written

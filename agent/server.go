@@ -118,11 +118,8 @@ func (s *Server) apply(ctx context.Context, r *agentpb.ApplyRequest) (*agentpb.A
 	case *agentpb.ApplyRequest_Fault:
 		return s.applyFault(ctx, r, d.Fault)
 	case *agentpb.ApplyRequest_Policy:
-		declared, err := declaredOf(d.Policy, s.agent.cfg.Version)
-		if err != nil {
-			return nil, invalid(err)
-		}
-		if err := s.agent.SetPolicy(ctx, d.Policy.GetDigest(), declared, r.GetDryRun()); err != nil {
+		declared, unread := declaredOf(d.Policy, s.agent.cfg.Version)
+		if err := s.agent.SetPolicy(ctx, d.Policy.GetDigest(), declared, r.GetDryRun(), unread...); err != nil {
 			return nil, err
 		}
 		return &agentpb.ApplyReply{}, nil

@@ -27,8 +27,10 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/mooring-dev/mooring/agent/agentpb"
+	"github.com/mooring-dev/mooring/agent/state"
 )
 
 // authority signs certificates.
@@ -358,24 +360,39 @@ func TestRequestsOverTLSAreFenced(t *testing.T) {
 
 func TestAPolicyIsReadStrictly(t *testing.T) {
 	good := func() *agentpb.Declared {
-		return &agentpb.Declared{Namespace: "shop", Pod: "orders-0", PodUid: "u1", Engine: "postgresql", Cluster: "orders", Role: "primary", Policy: "shop/orders", Numa: "single-node"}
+		return &agentpb.Declared{
+			Namespace: "shop", Pod: "orders-0", PodUid: "u1", Engine: "postgresql", Cluster: "orders", Role: "primary", Policy: "shop/orders", Numa: "single-node",
+			Probe:      &agentpb.ActiveProbeSpec{Secret: "login", Read: durationpb.New(time.Second), Write: "off", Tls: "disable"},
+			Statements: &agentpb.StatementsPolicy{Top: 9, Audit: []string{"ddl"}},
+		}
 	}
-	got, err := declaredOf(&agentpb.Policy{Instances: []*agentpb.Declared{good()}}, "v9")
-	require.NoError(t, err)
+	got, unread := declaredOf(&agentpb.Policy{Instances: []*agentpb.Declared{good()}}, "v9")
+	require.Empty(t, unread)
 	require.Equal(t, "shop/orders", got[0].Policy)
+	require.Equal(t, "login", got[0].Probe.Secret)
+	require.Equal(t, state.AuditDDL, got[0].Statements.Audit)
 	for name, c := range map[string]struct {
 		spoil func(*agentpb.Declared)
 		says  string
 	}{
-		"unknown engine":    {func(d *agentpb.Declared) { d.Engine = "oracle" }, `pod "shop/orders-0": engine "oracle" is unknown to agent v9, which knows [postgresql opengauss kingbase tdsql-pg mysql mariadb`},
+		"unknown engine":    {func(d *agentpb.Declared) { d.Engine = "oracle" }, `pod "shop/orders-0", declared by policy "shop/orders", is left out: engine "oracle" is unknown to agent v9, which knows [postgresql opengauss kingbase tdsql-pg mysql mariadb`},
 		"unknown role":      {func(d *agentpb.Declared) { d.Role = "boss" }, `role "boss"`},
 		"unknown placement": {func(d *agentpb.Declared) { d.Numa = "moon" }, `NUMA placement "moon"`},
+		"no secret":         {func(d *agentpb.Declared) { d.Probe.Secret = "" }, "probe: no secret"},
+		"a period of none":  {func(d *agentpb.Declared) { d.Probe.Read = nil }, "probe: "},
+		"unknown login":     {func(d *agentpb.Declared) { d.Probe.Tls = "prefer" }, "probe: tls"},
+		"a long database":   {func(d *agentpb.Declared) { d.Probe.Database = strings.Repeat("é", 32) }, "63 bytes"},
+		"unknown audit":     {func(d *agentpb.Declared) { d.Statements.Audit = []string{"all", "more"} }, `statements: audit class "more"`},
+		"a large top":       {func(d *agentpb.Declared) { d.Statements.Top = 501 }, "statements: top 501"},
+		"two at once":       {func(d *agentpb.Declared) { d.Role, d.Numa = "boss", "moon" }, `knows ["primary" "replica" ""]; NUMA placement "moon"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := good()
 			c.spoil(d)
-			_, err := declaredOf(&agentpb.Policy{Instances: []*agentpb.Declared{good(), d}}, "v9")
-			require.ErrorContains(t, err, c.says)
+			got, unread := declaredOf(&agentpb.Policy{Instances: []*agentpb.Declared{good(), d}}, "v9")
+			require.Len(t, got, 1)
+			require.Len(t, unread, 1)
+			require.Contains(t, unread[0], c.says)
 		})
 	}
 }

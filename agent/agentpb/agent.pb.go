@@ -226,7 +226,8 @@ func (*ApplyRequest_Fault) isApplyRequest_Desired() {}
 func (*ApplyRequest_Policy) isApplyRequest_Desired() {}
 
 // Policy declares instances of this node. It replaces the one before as a whole,
-// is kept across restarts, and is followed without the controller.
+// is kept across restarts, and is followed without the controller. A declaration
+// that the agent cannot follow is left out alone, and unresolved says why.
 type Policy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// digest names this content; Status returns the one in force.
@@ -1048,7 +1049,8 @@ type StatusReply struct {
 	Journal string `protobuf:"bytes,12,opt,name=journal,proto3" json:"journal,omitempty"`
 	// unresolved lists what looked like an instance and could not be resolved.
 	Unresolved []string `protobuf:"bytes,13,rep,name=unresolved,proto3" json:"unresolved,omitempty"`
-	// policy_digest is that of the policy in force, empty before the first.
+	// policy_digest is that of the policy in force, empty before the first, with
+	// "+partial" behind it where declarations had to be left out.
 	PolicyDigest string `protobuf:"bytes,14,opt,name=policy_digest,json=policyDigest,proto3" json:"policy_digest,omitempty"`
 	// epoch is the highest seen.
 	Epoch uint64 `protobuf:"varint,15,opt,name=epoch,proto3" json:"epoch,omitempty"`

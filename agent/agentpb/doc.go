@@ -18,3 +18,8 @@ package agentpb
 //	               would let a leased fault run on to its deadline and would not
 //	               know which controller is the newest.
 const Version = 2
+
+// Partial ends the digest of a policy of which the agent had to leave out
+// declarations. The rest is in force, and StatusReply.unresolved says of each that
+// is not what is wrong with it.
+const Partial = "+partial"

@@ -303,7 +303,8 @@ type Snapshot struct {
 	// Unresolved lists what looked like an instance and could not be resolved
 	// exactly, each with its reason; nothing is done to it.
 	Unresolved []string `json:"unresolved,omitempty"`
-	// PolicyDigest names the declarations in force; empty before the first.
+	// PolicyDigest names the declarations in force, with "+partial" behind it where
+	// some had to be left out, which Unresolved names; empty before the first.
 	PolicyDigest string `json:"policyDigest,omitempty"`
 	// Epoch is the highest fencing epoch seen of a controller.
 	Epoch uint64 `json:"epoch,omitempty"`
