@@ -25,7 +25,10 @@ func faultOf(f *v1alpha1.Fault) (kind string, params map[string]string) {
 	case f.NetworkDelay != nil:
 		kind, params["delay"] = "net-delay", f.NetworkDelay.Delay.Duration.String()
 		if j := f.NetworkDelay.Jitter; j != nil {
-			params["jitter"] = j.Duration.String()
+			params["jitter"] = string(*j) // of what is no duration, chaos.Validate says so
+			if d, err := j.Parse(); err == nil {
+				params["jitter"] = d.String()
+			}
 		}
 	case f.NetworkLoss != nil:
 		kind, params["percent"] = "net-loss", decimal(&f.NetworkLoss.Percent)

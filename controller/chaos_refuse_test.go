@@ -56,8 +56,13 @@ func TestExperimentsAreRefusedAsAWhole(t *testing.T) {
 		"not allowed": {nil, policyWith(func(p *v1alpha1.DatabasePolicy) { p.Spec.Chaos.Allow = false }), "NotAllowed", "spec.chaos.allow"},
 		"too long":    {[]change{lasts(11 * time.Minute)}, nil, "TooLong", "10m0s"},
 		"bad parameters": {[]change{func(e *v1alpha1.ChaosExperiment) {
-			e.Spec.Fault.NetworkDelay.Jitter = &metav1.Duration{Duration: time.Second}
+			e.Spec.Fault.NetworkDelay.Jitter = jitter("1s")
 		}}, nil, "InvalidFault", "jitter"},
+		"a jitter in words": {[]change{func(e *v1alpha1.ChaosExperiment) {
+			e.Spec.Fault.NetworkDelay.Jitter = jitter("10 milliseconds")
+		}}, nil, "InvalidFault", "jitter"},
+		"a limit in words":   {nil, policyWith(func(p *v1alpha1.DatabasePolicy) { p.Spec.Chaos.MaxDuration = "10 minutes" }), "NotAllowed", `"10 minutes" is to be from 1s to 24h`},
+		"a limit below zero": {nil, policyWith(func(p *v1alpha1.DatabasePolicy) { p.Spec.Chaos.MaxDuration = "-1m" }), "NotAllowed", `"-1m"`},
 		"bad percentage": {[]change{func(e *v1alpha1.ChaosExperiment) {
 			e.Spec.Fault = v1alpha1.Fault{NetworkLoss: &v1alpha1.NetworkLoss{Percent: resource.MustParse("120")}}
 		}}, nil, "InvalidFault", "percent"},
@@ -265,13 +270,15 @@ func TestCountAndChoice(t *testing.T) {
 	})
 }
 
+func jitter(d v1alpha1.Duration) *v1alpha1.Duration { return &d }
+
 func TestFaultsInTheAgentsWords(t *testing.T) {
 	half, all := resource.MustParse("0.5"), resource.MustParse("100")
 	for name, c := range map[string]struct {
 		fault v1alpha1.Fault
 		want  string
 	}{
-		"delay":         {v1alpha1.Fault{NetworkDelay: &v1alpha1.NetworkDelay{Delay: metav1.Duration{Duration: time.Second}, Jitter: &metav1.Duration{Duration: time.Millisecond}}}, "net-delay delay=1s jitter=1ms"},
+		"delay":         {v1alpha1.Fault{NetworkDelay: &v1alpha1.NetworkDelay{Delay: metav1.Duration{Duration: time.Second}, Jitter: jitter("0.001s")}}, "net-delay delay=1s jitter=1ms"},
 		"loss":          {v1alpha1.Fault{NetworkLoss: &v1alpha1.NetworkLoss{Percent: half}}, "net-loss percent=0.5"},
 		"I/O":           {v1alpha1.Fault{IOError: &v1alpha1.IOError{Operations: v1alpha1.IOWrite, Percent: &all}}, "io-error operations=write percent=100"},
 		"I/O, defaults": {v1alpha1.Fault{IOError: &v1alpha1.IOError{}}, "io-error"},

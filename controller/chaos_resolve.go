@@ -98,7 +98,11 @@ func allowed(e *v1alpha1.ChaosExperiment, p *v1alpha1.DatabasePolicy) *refusal {
 	if !p.Spec.Chaos.Allow {
 		return refuse("NotAllowed", "policy %q does not allow experiments: set spec.chaos.allow there", p.Name)
 	}
-	if most := p.Spec.Chaos.MaxDuration.Duration; most > 0 && e.Spec.Duration.Duration > most {
+	most, err := p.Spec.Chaos.MaxDuration.Parse()
+	if err != nil || most < 0 {
+		return refuse("NotAllowed", "policy %q does not say for how long experiments may last: its spec.chaos.maxDuration %q is to be from 1s to 24h", p.Name, p.Spec.Chaos.MaxDuration)
+	}
+	if most > 0 && e.Spec.Duration.Duration > most {
 		return refuse("TooLong", "the duration %v is longer than policy %q allows, which is %v", e.Spec.Duration.Duration, p.Name, most)
 	}
 	kind, params := faultOf(&e.Spec.Fault)

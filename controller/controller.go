@@ -204,7 +204,7 @@ func (c *Controller) awaitCache(ctx context.Context, cl cluster.Cluster) bool {
 			return true
 		}
 		if ctx.Err() == nil {
-			c.log.Warn("still waiting for the first lists from the API server: is it slow, or are the controller's rights missing?", "component", "controller")
+			c.log.Warn("still waiting for the first lists from the API server: is it slow, are the controller's rights missing, or is there an object that cannot be read?", "component", "controller")
 		}
 	}
 	return false

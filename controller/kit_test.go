@@ -102,7 +102,7 @@ func testPolicy() *v1alpha1.DatabasePolicy {
 			Engine:       "postgresql",
 			ClusterLabel: "cluster",
 			Role:         &v1alpha1.RoleSource{Label: "role", PrimaryValues: []string{"primary"}, ReplicaValues: []string{"replica"}},
-			Chaos:        v1alpha1.ChaosLimits{Allow: true, MaxDuration: metav1.Duration{Duration: 10 * time.Minute}},
+			Chaos:        v1alpha1.ChaosLimits{Allow: true, MaxDuration: "10m"},
 		},
 	}
 }

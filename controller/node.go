@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -37,6 +38,7 @@ func (r *reconciler) node(ctx context.Context, name string) (time.Duration, erro
 	// brings another turn.
 	s, _ := r.agents.Status(name)
 	if s.Reply == nil {
+		r.forgetTold(name)
 		return 0, nil
 	}
 	if err := r.withdrawOrphans(ctx, name, s); err != nil {
@@ -46,21 +48,42 @@ func (r *reconciler) node(ctx context.Context, name string) (time.Duration, erro
 	if err != nil {
 		return 0, err
 	}
-	has := s.Reply.GetPolicyDigest()
-	if has == want.GetDigest() || has == "" && len(want.GetInstances()) == 0 {
+	o := outcome{has: s.Reply.GetPolicyDigest(), sent: want.GetDigest()}
+	if o.has == o.sent {
+		r.noteTold(name, want, o)
+		return 0, nil
+	}
+	if o.has == "" && len(want.GetInstances()) == 0 {
 		return 0, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	_, err = r.agents.Apply(ctx, name, s.Session, &agentpb.ApplyRequest{Uid: "policy", Desired: &agentpb.ApplyRequest_Policy{Policy: want}})
 	if err != nil {
-		r.log.Warn("policy not taken", "component", "policy", "node", name, "instances", len(want.GetInstances()), "err", fleet.Text(err))
-		return sendAgain, nil
+		var unsent *fleet.Error
+		o.says, o.refused = fleet.Text(err), !errors.As(err, &unsent) && !fleet.Uncertain(err)
 	}
-	r.log.Info("policy sent", "component", "policy", "node", name, "instances", len(want.GetInstances()), "digest", want.GetDigest())
+	// It is sent again until it is in force as a whole, and told of once.
+	if news := r.noteTold(name, want, o); news {
+		r.tellOutcome(name, want, o)
+	}
 	// The digest in the agent's next status says that it is in force; where that
-	// does not come, it is sent again.
+	// does not come, it is sent again. An agent that left out a part may be
+	// replaced by one that knows more.
 	return sendAgain, nil
+}
+
+// tellOutcome logs what came of telling an agent a policy.
+func (r *reconciler) tellOutcome(node string, p *agentpb.Policy, o outcome) {
+	log := r.log.With("component", "policy", "node", node, "instances", len(p.GetInstances()), "digest", o.sent)
+	switch {
+	case o.says != "":
+		log.Warn("policy not taken", "err", o.says)
+	case o.has == o.sent+agentpb.Partial:
+		log.Warn("policy taken in part: the status of the policies, and of the agent, says what was left out and why")
+	default:
+		log.Info("policy sent")
+	}
 }
 
 // declarations is the whole of what one node's instances are declared to be.

@@ -14,6 +14,10 @@ import (
 	"github.com/mooring-dev/mooring/controller/v1alpha1"
 )
 
+// lookAgainAtPolicy is when a policy that an agent does not go by yet has its next
+// turn: why the agent refuses it becomes known after the policy's own turn.
+const lookAgainAtPolicy = 10 * time.Second
+
 // policy writes what a policy matches and what the agents found there. What the
 // agents are told is decided for a node at a time, see node.go.
 func (r *reconciler) policy(ctx context.Context, k key) (time.Duration, error) {
@@ -30,31 +34,42 @@ func (r *reconciler) policy(ctx context.Context, k key) (time.Duration, error) {
 		return 0, err
 	}
 	after := p.DeepCopy()
-	r.describe(after, all, own)
+	again, err := r.describe(ctx, after, all, own)
+	if err != nil {
+		return 0, err
+	}
 	if equality.Semantic.DeepEqual(p.Status, after.Status) {
-		return 0, nil
+		return again, nil
 	}
 	before := p.DeepCopy()
 	if err := r.writeStatus(ctx, &p, after); err != nil {
 		return 0, err
 	}
 	r.policyEvents(before, after) // once it is written, or a write that is repeated would repeat them
-	return 0, nil
+	return again, nil
 }
 
-// describe fills the status of p.
-func (r *reconciler) describe(p *v1alpha1.DatabasePolicy, all []v1alpha1.DatabasePolicy, own []member) {
+// describe fills the status of p and says after how long to look again, 0 for not
+// before something happens.
+func (r *reconciler) describe(ctx context.Context, p *v1alpha1.DatabasePolicy, all []v1alpha1.DatabasePolicy, own []member) (time.Duration, error) {
 	st := &p.Status
 	st.ObservedGeneration = p.Generation
 	st.Matched, st.Ready, st.Instances = int32(len(own)), 0, nil
 	bad := unacceptable(p, all, own)
 	var first *refusal
+	var again time.Duration
 	for _, m := range own {
-		row, lacks := r.describeMember(p, all, m)
+		row, lacks, err := r.describeMember(ctx, p, all, m)
+		if err != nil {
+			return 0, err
+		}
 		if lacks == nil {
 			st.Ready++
 		} else if first == nil {
 			first = lacks
+		}
+		if lacks != nil && (lacks.reason == reasonNotInForce || lacks.reason == reasonNotToldYet) {
+			again = lookAgainAtPolicy
 		}
 		if len(st.Instances) < v1alpha1.MaxTargets {
 			st.Instances = append(st.Instances, row)
@@ -62,7 +77,7 @@ func (r *reconciler) describe(p *v1alpha1.DatabasePolicy, all []v1alpha1.Databas
 	}
 	accepted := condition(v1alpha1.PolicyAccepted, metav1.ConditionTrue, p.Generation, "Accepted", "the policy can be followed")
 	applied := condition(v1alpha1.PolicyApplied, metav1.ConditionTrue, p.Generation, "Applied",
-		fmt.Sprintf("all %d instances are known to their agents and are where the policy wants them", st.Ready))
+		fmt.Sprintf("all %d instances are known to their agents, which go by this policy, and are where it wants them", st.Ready))
 	switch {
 	case bad != nil:
 		accepted.Status, accepted.Reason, accepted.Message = metav1.ConditionFalse, bad.reason, bad.message
@@ -75,10 +90,11 @@ func (r *reconciler) describe(p *v1alpha1.DatabasePolicy, all []v1alpha1.Databas
 	}
 	meta.SetStatusCondition(&st.Conditions, accepted)
 	meta.SetStatusCondition(&st.Conditions, applied)
+	return again, nil
 }
 
 // describeMember says of one pod what is known of it and what it lacks.
-func (r *reconciler) describeMember(p *v1alpha1.DatabasePolicy, all []v1alpha1.DatabasePolicy, m member) (v1alpha1.InstanceStatus, *refusal) {
+func (r *reconciler) describeMember(ctx context.Context, p *v1alpha1.DatabasePolicy, all []v1alpha1.DatabasePolicy, m member) (v1alpha1.InstanceStatus, *refusal, error) {
 	row := v1alpha1.InstanceStatus{
 		Pod: m.pod.Name, Node: m.pod.Spec.NodeName, Container: p.Spec.Container, Cluster: m.cluster, Role: string(m.role),
 	}
@@ -97,11 +113,17 @@ func (r *reconciler) describeMember(p *v1alpha1.DatabasePolicy, all []v1alpha1.D
 	if lacks == nil && p.Spec.ClusterLabel != "" && m.cluster == "" {
 		lacks = refuse("NoCluster", "pod %q has no label %q, which would name its database cluster", m.pod.Name, p.Spec.ClusterLabel)
 	}
+	if lacks == nil {
+		var err error
+		if lacks, err = r.notInForce(ctx, p, m, in.status.Reply); err != nil {
+			return row, nil, err
+		}
+	}
 	if lacks != nil {
 		row.Message = short(lacks.message)
 	}
 	row.Ready = lacks == nil
-	return row, lacks
+	return row, lacks, nil
 }
 
 // notPlaced says why an instance is not where its policy wants it.
@@ -134,8 +156,8 @@ func (r *reconciler) policyEvents(before, after *v1alpha1.DatabasePolicy) {
 			if c.Type == v1alpha1.PolicyAccepted {
 				continue // nobody waits for that
 			}
-		case c.Reason == "NoPods", c.Reason == "PodNotRunning", c.Reason == "Unresolved" && was == nil:
-			continue // the ordinary course of a new policy
+		case c.Reason == "NoPods", c.Reason == "PodNotRunning", c.Reason == reasonNotToldYet, c.Reason == "Unresolved" && was == nil:
+			continue // the ordinary course of a new policy, or of a changed one
 		default:
 			kind = corev1.EventTypeWarning
 		}

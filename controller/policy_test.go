@@ -2,6 +2,8 @@ package controller
 
 import (
 	"fmt"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -29,8 +31,17 @@ func (w *world) nodeTurn(node string) {
 	require.NoError(w, err)
 }
 
+// tell gives every node a turn, so that its agent is told what is declared.
+func (w *world) tell() {
+	w.Helper()
+	for i := range 3 {
+		w.nodeTurn(fmt.Sprintf("n%d", i))
+	}
+}
+
 func TestAPolicyTellsWhatItsPodsAre(t *testing.T) {
 	w := newWorld(t)
+	w.tell()
 	one := int32(1)
 	w.agents.nodes["n1"].reply.Instances[0].NumaNode = &one
 	w.policyTurn("pg")
@@ -86,6 +97,7 @@ func TestAPolicySaysWhatIsMissing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			c.world(w)
+			w.tell()
 			w.policyTurn("pg")
 			st := w.policyObject().Status
 			requireCondition(t, st.Conditions, v1alpha1.PolicyAccepted, metav1.ConditionTrue, "Accepted")
@@ -93,6 +105,131 @@ func TestAPolicySaysWhatIsMissing(t *testing.T) {
 			require.Equal(t, c.ready, st.Ready)
 		})
 	}
+}
+
+func TestAPolicyIsAppliedOnceItsAgentsGoByIt(t *testing.T) {
+	applied := func(w *world, s metav1.ConditionStatus, reason string, says ...string) {
+		w.Helper()
+		w.policyTurn("pg")
+		requireCondition(w.T, w.policyObject().Status.Conditions, v1alpha1.PolicyApplied, s, reason, says...)
+	}
+	textOff := policyWith(func(p *v1alpha1.DatabasePolicy) { p.Spec.Statements = &v1alpha1.StatementsSpec{Text: v1alpha1.TextOff} })
+	refusing := func(w *world, code codes.Code) {
+		w.agents.hook = func(node string, _ *agentpb.ApplyRequest) error {
+			if node == "n1" {
+				return status.Error(code, "no space left")
+			}
+			return nil
+		}
+	}
+	t.Run("all of them", func(t *testing.T) {
+		w := newWorld(t)
+		applied(w, metav1.ConditionFalse, reasonNotToldYet, "0 of 3")
+		w.tell()
+		applied(w, metav1.ConditionTrue, "Applied")
+		textOff(w)
+		w.nodeTurn("n0")
+		applied(w, metav1.ConditionFalse, reasonNotToldYet, "1 of 3", `"n1"`)
+		require.Equal(t, []bool{true, false}, []bool{w.policyObject().Status.Instances[0].Ready, w.policyObject().Status.Instances[1].Ready})
+		w.tell()
+		applied(w, metav1.ConditionTrue, "Applied")
+		close(w.events.Events)
+		for e := range w.events.Events {
+			require.NotContains(t, e, reasonNotToldYet, "that is the ordinary course")
+		}
+	})
+	t.Run("whoever told them", func(t *testing.T) {
+		w := newWorld(t)
+		w.tell()
+		w.fresh()
+		applied(w, metav1.ConditionTrue, "Applied")
+		textOff(w)
+		w.fresh()
+		applied(w, metav1.ConditionFalse, reasonNotToldYet, "0 of 3")
+	})
+	t.Run("with the word of the one that refuses", func(t *testing.T) {
+		w := newWorld(t)
+		w.tell()
+		refusing(w, codes.FailedPrecondition)
+		textOff(w)
+		w.tell()
+		applied(w, metav1.ConditionFalse, reasonNotInForce, "2 of 3", `"n1"`, "no space left")
+		require.Contains(t, w.policyObject().Status.Instances[1].Message, "no space left")
+		after, err := w.r.reconcile(t.Context(), key{kindPolicy, "db", "pg"})
+		require.NoError(t, err)
+		require.Equal(t, lookAgainAtPolicy, after, "the reason may be another one by then")
+		w.agents.hook = nil
+		w.tell()
+		applied(w, metav1.ConditionTrue, "Applied")
+	})
+	t.Run("an answer that did not come refuses nothing", func(t *testing.T) {
+		w := newWorld(t)
+		w.tell()
+		refusing(w, codes.Unavailable)
+		textOff(w)
+		w.tell()
+		applied(w, metav1.ConditionFalse, reasonNotToldYet, "2 of 3")
+	})
+	t.Run("whatever becomes of its neighbours", func(t *testing.T) {
+		w := newWorld(t)
+		pod := testPod(1)
+		pod.Name, pod.UID, pod.Labels = "my-0", "another", map[string]string{"app": "my"}
+		require.NoError(t, w.kube.Create(t.Context(), pod))
+		other := testPolicy()
+		other.Name, other.UID, other.Spec.ClusterLabel = "my", "mmmmmmmm", ""
+		other.Spec.Selector = metav1.LabelSelector{MatchLabels: map[string]string{"app": "my"}}
+		require.NoError(t, w.kube.Create(t.Context(), other))
+		w.tell()
+		applied(w, metav1.ConditionTrue, "Applied")
+
+		refusing(w, codes.InvalidArgument)
+		other.Spec.NUMA = v1alpha1.NUMASingleNode
+		require.NoError(t, w.kube.Update(t.Context(), other))
+		w.tell()
+		applied(w, metav1.ConditionTrue, "Applied")
+
+		w.agents.hook = nil
+		w.tell()
+		w.agents.nodes["n1"].reply.PolicyDigest += agentpb.Partial
+		applied(w, metav1.ConditionTrue, "Applied")
+		told := w.agents.called("policy")
+		after, err := w.r.reconcile(t.Context(), key{kind: kindNode, name: "n1"})
+		require.NoError(t, err)
+		require.Equal(t, sendAgain, after)
+		require.Equal(t, told+1, w.agents.called("policy"), "the agent may know more by then")
+	})
+	t.Run("also through a failover", func(t *testing.T) {
+		w := newWorld(t)
+		w.tell()
+		p := w.pod(0)
+		p.Labels["role"] = "replica"
+		w.update(p)
+		applied(w, metav1.ConditionTrue, "Applied")
+		require.Equal(t, "replica", w.policyObject().Status.Instances[0].Role)
+	})
+}
+
+func TestWhatCameOfTellingAnAgentIsLoggedOnce(t *testing.T) {
+	w := newWorld(t)
+	var out strings.Builder
+	w.r.log = slog.New(slog.NewTextHandler(&out, nil))
+	lines := func(text string) int { return strings.Count(out.String(), text) }
+	w.agents.hook = func(string, *agentpb.ApplyRequest) error {
+		return status.Error(codes.FailedPrecondition, "no space left")
+	}
+	w.nodeTurn("n0")
+	w.nodeTurn("n0")
+	require.Equal(t, 1, lines("no space left"))
+	w.agents.hook = nil
+	w.agents.late = func(string, *agentpb.ApplyRequest) error {
+		w.agents.nodes["n0"].reply.PolicyDigest += agentpb.Partial
+		return nil
+	}
+	for range 4 {
+		w.nodeTurn("n0")
+	}
+	require.Equal(t, 1, lines("policy sent"))
+	require.Equal(t, 1, lines("taken in part"))
 }
 
 func TestAPolicyThatCannotBeFollowed(t *testing.T) {

@@ -49,13 +49,15 @@ type reconciler struct {
 	since time.Time
 	// renewed is when the lease of a fault was renewed last, by its uid.
 	renewed map[string]time.Time
+	// told is what the agents were told in this term, by node.
+	told map[string]told
 }
 
 // termBegins notes the beginning of a term.
 func (r *reconciler) termBegins() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.since = r.now()
+	r.since, r.told = r.now(), nil
 }
 
 // waited is for how long this controller has known of what was created at a time.

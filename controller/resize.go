@@ -88,6 +88,9 @@ func (r *reconciler) resizeBegin(ctx context.Context, z *v1alpha1.InstanceResize
 // resizeTargets resolves who is meant and has each change checked without doing
 // it.
 func (r *reconciler) resizeTargets(ctx context.Context, z *v1alpha1.InstanceResize) ([]v1alpha1.ResizeTargetStatus, *refusal, error) {
+	if d, err := z.Spec.Timeout.Parse(); err != nil || d < 0 {
+		return nil, refuse("InvalidTimeout", "the timeout %q is to be from 1s to 24h", z.Spec.Timeout), nil
+	}
 	t := &z.Spec.Target
 	p, own, no, err := r.acceptedPolicy(ctx, z.Namespace, t.Policy)
 	if no != nil || err != nil {

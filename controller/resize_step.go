@@ -268,7 +268,8 @@ func (r *reconciler) bring(ctx context.Context, z *v1alpha1.InstanceResize, x *v
 }
 
 func timeout(z *v1alpha1.InstanceResize) time.Duration {
-	return cmp.Or(z.Spec.Timeout.Duration, defaultTimeout)
+	t, _ := z.Spec.Timeout.Parse() // what is none was refused before it began
+	return cmp.Or(t, defaultTimeout)
 }
 
 // resizeFailed stops a resize where it is.

@@ -90,7 +90,7 @@ func (w *world) newResize(change ...func(*v1alpha1.InstanceResize)) {
 	z := &v1alpha1.InstanceResize{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "db", Name: "grow", UID: "rrrrrrrr", Generation: 1, CreationTimestamp: metav1.NewTime(w.clock)},
 		Spec: v1alpha1.InstanceResizeSpec{
-			Target: v1alpha1.ResizeTarget{Policy: "pg"}, Resources: v1alpha1.ResizeResources{Memory: &memory}, Timeout: metav1.Duration{Duration: time.Minute},
+			Target: v1alpha1.ResizeTarget{Policy: "pg"}, Resources: v1alpha1.ResizeResources{Memory: &memory}, Timeout: "1m",
 		},
 	}
 	for _, c := range change {
@@ -285,6 +285,8 @@ func TestResizesAreRefusedAsAWhole(t *testing.T) {
 		"agent gone":         {nil, func(w *world) { delete(w.agents.nodes, "n2") }, "AgentMissing", "n2"},
 		"role unknown":       {func(z *v1alpha1.InstanceResize) { z.Spec.Target.Role = v1alpha1.Replica }, policyWith(func(p *v1alpha1.DatabasePolicy) { p.Spec.Role = nil }), "RoleUnknown", "spec.role"},
 		"API server says no": {nil, nil, "Rejected", "QoS"},
+		"a timeout in words": {func(z *v1alpha1.InstanceResize) { z.Spec.Timeout = "2 minutes" }, nil, "InvalidTimeout", `"2 minutes" is to be from 1s to 24h`},
+		"a timeout below 0":  {func(z *v1alpha1.InstanceResize) { z.Spec.Timeout = "-2m" }, nil, "InvalidTimeout", `"-2m"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)

@@ -147,7 +147,7 @@ type ChaosTarget struct {
 	// +optional
 	// +kubebuilder:default=1
 	// +kubebuilder:validation:XIntOrString
-	// +kubebuilder:validation:XValidation:rule="type(self) == int ? self >= 1 : self.matches('^([1-9]|[1-9][0-9]|100)%$')",message="must be a number from 1 or a percentage such as 50%"
+	// +kubebuilder:validation:XValidation:rule="type(self) == int ? self >= 1 && self <= 1000000 : self.matches('^([1-9]|[1-9][0-9]|100)%$')",message="must be a number from 1 to 1000000 or a percentage such as 50%"
 	Count *intstr.IntOrString `json:"count,omitempty"`
 }
 
@@ -177,13 +177,15 @@ type NetworkDelay struct {
 	Delay metav1.Duration `json:"delay"`
 	// jitter is how far the delay varies either way, at most the delay itself.
 	// +optional
-	Jitter *metav1.Duration `json:"jitter,omitempty"`
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('1m')",message="must be from 0s to 1m"
+	Jitter *Duration `json:"jitter,omitempty"`
 }
 
 // NetworkLoss drops packets to the instance.
 type NetworkLoss struct {
 	// percent is the share of packets dropped, such as 10 or "0.5".
 	// +required
+	// +kubebuilder:validation:XValidation:rule="type(self) == int || !self.matches('[eE][+-]?([0-9]*[.]|[0-9]{3})')",message="the exponent must be a whole number below 100"
 	Percent resource.Quantity `json:"percent"`
 }
 
@@ -207,6 +209,7 @@ type IOError struct {
 	// percent is the share of operations that fail, such as 50 or "0.5"; all of
 	// them when it is not given.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="type(self) == int || !self.matches('[eE][+-]?([0-9]*[.]|[0-9]{3})')",message="the exponent must be a whole number below 100"
 	Percent *resource.Quantity `json:"percent,omitempty"`
 }
 

@@ -27,7 +27,8 @@ const (
 const (
 	// PolicyAccepted is true when the policy can be followed.
 	PolicyAccepted = "Accepted"
-	// PolicyApplied is true when every matched pod is an instance with its agent.
+	// PolicyApplied is true when every matched pod is an instance with its agent,
+	// and the agent goes by the policy as it is now.
 	PolicyApplied = "Applied"
 )
 
@@ -55,7 +56,8 @@ type DatabasePolicy struct {
 
 // DatabasePolicySpec says which pods, what they run, and what may be done.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.probe) || !has(self.probe.write) || self.probe.write.mode != 'Replicated' || self.engine in ['postgresql', 'mysql', 'mariadb']",message="the heartbeat of probe.write is for postgresql, mysql and mariadb"
+// +kubebuilder:validation:XValidation:rule="!has(self.probe) || !has(self.probe.write) || self.probe.write.mode != 'Replicated' || self.engine in ['postgresql', 'mysql', 'mariadb', 'percona']",message="the heartbeat of probe.write is for postgresql, mysql, mariadb and percona"
+// +kubebuilder:validation:XValidation:rule="!has(self.probe) || self.engine in ['postgresql', 'mysql', 'mariadb', 'percona', 'redis', 'valkey']",message="probe is for postgresql, mysql, mariadb, percona, redis and valkey"
 type DatabasePolicySpec struct {
 	// selector matches the pods, by label, in the policy's own namespace. An
 	// empty selector matches nothing.
@@ -68,6 +70,7 @@ type DatabasePolicySpec struct {
 	// is the one container in which a server of the engine listens.
 	// +optional
 	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$`
 	Container string `json:"container,omitempty"`
 	// clusterLabel is the key of the pod label whose value names the database
 	// cluster an instance belongs to. Without it all matched pods are one cluster.
@@ -89,7 +92,8 @@ type DatabasePolicySpec struct {
 	// +optional
 	Chaos ChaosLimits `json:"chaos,omitempty"`
 	// probe lets the agents log in to the instances and ask for their role and
-	// replication delay; without it no agent ever logs in to a database.
+	// replication delay; without it no agent ever logs in to a database. It is for
+	// the engines postgresql, mysql, mariadb, percona, redis and valkey.
 	// +optional
 	Probe *ActiveProbe `json:"probe,omitempty"`
 }
@@ -118,8 +122,9 @@ const (
 	ProbeTLSVerifyCA ProbeTLSMode = "VerifyCA"
 )
 
-// ActiveProbe says how agents log in. What they find becomes metrics and status;
-// nothing acts upon it.
+// ActiveProbe says how agents log in. What they find, and why they do not log in,
+// becomes metrics and stands in the agents' own status (mooringctl instances); nothing
+// acts upon it, and the controller does not read it.
 type ActiveProbe struct {
 	// secretRef names a secret of the policy's namespace with the keys username
 	// and password, and ca.crt for tls VerifyCA. The agent needs a Role that lets
@@ -134,9 +139,12 @@ type ActiveProbe struct {
 	// +optional
 	// +kubebuilder:default={}
 	Write ProbeWrite `json:"write,omitempty"`
-	// database is the one to log in to; the engine's own where it is not given.
+	// database is the one to log in to, a name of at most 63 bytes; the engine's own
+	// where it is not given.
 	// +optional
 	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[^\x00-\x1f\x7f]*$`
+	// +kubebuilder:validation:XValidation:rule="size(bytes(self)) <= 63",message="must be at most 63 bytes long"
 	Database string `json:"database,omitempty"`
 	// tls says how the login is protected.
 	// +optional
@@ -150,6 +158,7 @@ type SecretReference struct {
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`
 	Name string `json:"name"`
 }
 
@@ -210,10 +219,10 @@ type StatementsSpec struct {
 	// +kubebuilder:default=Normalized
 	Text TextPolicy `json:"text,omitempty"`
 	// slowThreshold is the time from which a statement is counted and recorded as
-	// slow; 0s for none.
+	// slow. 0s records none, and no failed statements either.
 	// +optional
 	// +kubebuilder:default="100ms"
-	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('24h')",message="must be between 0s and 24h"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('24h')",message="must be from 0s to 24h"
 	SlowThreshold *metav1.Duration `json:"slowThreshold,omitempty"`
 	// audit lists what is recorded whatever it takes; nothing by default.
 	// +optional
@@ -254,12 +263,13 @@ type ChaosLimits struct {
 	// is not given, it is less than half of the cluster.
 	// +optional
 	// +kubebuilder:validation:XIntOrString
-	// +kubebuilder:validation:XValidation:rule="type(self) == int ? self >= 1 : self.matches('^([1-9]|[1-9][0-9]|100)%$')",message="must be a number from 1 or a percentage such as 50%"
+	// +kubebuilder:validation:XValidation:rule="type(self) == int ? self >= 1 && self <= 1000000 : self.matches('^([1-9]|[1-9][0-9]|100)%$')",message="must be a number from 1 to 1000000 or a percentage such as 50%"
 	MaxAffected *intstr.IntOrString `json:"maxAffected,omitempty"`
 	// maxDuration is the longest experiment allowed.
 	// +optional
 	// +kubebuilder:default="10m"
-	MaxDuration metav1.Duration `json:"maxDuration,omitempty"`
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('24h')",message="must be from 1s to 24h"
+	MaxDuration Duration `json:"maxDuration,omitempty"`
 }
 
 // DatabasePolicyStatus is what the policy's pods are found to be.
@@ -270,8 +280,8 @@ type DatabasePolicyStatus struct {
 	// matched is how many pods the selector matches.
 	// +optional
 	Matched int32 `json:"matched"`
-	// ready is how many of them their node's agent has found to be instances and
-	// has brought to where the policy wants them.
+	// ready is how many of them their node's agent has found to be instances, treats
+	// as the policy says now and has brought to where the policy wants them.
 	// +optional
 	Ready int32 `json:"ready"`
 	// instances lists the matched pods, at most 128; agents and metrics have all.
@@ -307,7 +317,8 @@ type InstanceStatus struct {
 	// numaNode is the one NUMA node it is confined to, by the kernel's word.
 	// +optional
 	NUMANode *int32 `json:"numaNode,omitempty"`
-	// ready says that the agent knows it and that it is where the policy wants it.
+	// ready says that the agent knows it, goes by the policy as it is now, and has it
+	// where the policy wants it.
 	Ready bool `json:"ready"`
 	// message says what is missing.
 	// +optional

@@ -61,11 +61,14 @@ type InstanceResizeSpec struct {
 	Target ResizeTarget `json:"target"`
 	// resources is the new size.
 	// +required
+	// +kubebuilder:validation:XValidation:rule="!has(self.cpu) || type(self.cpu) == int || !self.cpu.matches('[eE][+-]?([0-9]*[.]|[0-9]{3})')",message="the exponent of cpu must be a whole number below 100"
+	// +kubebuilder:validation:XValidation:rule="!has(self.memory) || type(self.memory) == int || !self.memory.matches('[eE][+-]?([0-9]*[.]|[0-9]{3})')",message="the exponent of memory must be a whole number below 100"
 	Resources ResizeResources `json:"resources"`
 	// timeout is how long one instance may take before it is taken back.
 	// +optional
 	// +kubebuilder:default="2m"
-	Timeout metav1.Duration `json:"timeout,omitempty"`
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('24h')",message="must be from 1s to 24h"
+	Timeout Duration `json:"timeout,omitempty"`
 	// dryRun has everything checked and planned and nothing changed.
 	// +optional
 	DryRun bool `json:"dryRun,omitempty"`

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/mooring-dev/mooring/chaos"
 	"github.com/mooring-dev/mooring/controller/v1alpha1"
@@ -35,7 +34,8 @@ func builders() map[string]builder {
 				},
 				"jitter": func(f *v1alpha1.Fault, v string) error {
 					d, err := time.ParseDuration(v)
-					f.NetworkDelay.Jitter = &metav1.Duration{Duration: d}
+					jitter := v1alpha1.DurationOf(d)
+					f.NetworkDelay.Jitter = &jitter
 					return err
 				},
 			},

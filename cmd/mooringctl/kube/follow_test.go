@@ -165,7 +165,7 @@ func TestFlagsBecomeTheSpec(t *testing.T) {
 	require.Equal(t, v1alpha1.Replica, x.Spec.Target.Role)
 	require.Equal(t, "50%", x.Spec.Target.Count.String())
 	require.Equal(t, 300*time.Millisecond, x.Spec.Fault.NetworkDelay.Delay.Duration)
-	require.Equal(t, 10*time.Millisecond, x.Spec.Fault.NetworkDelay.Jitter.Duration)
+	require.EqualValues(t, "10ms", *x.Spec.Fault.NetworkDelay.Jitter)
 	require.Equal(t, v1alpha1.Resume, x.Spec.OnAgentRestart)
 	require.Equal(t, v1alpha1.ContinueUntilDeadline, x.Spec.OnControlLoss)
 
@@ -175,7 +175,7 @@ func TestFlagsBecomeTheSpec(t *testing.T) {
 	require.NoError(t, c.Get(t.Context(), client.ObjectKey{Namespace: "shop", Name: "r"}, &r))
 	require.Equal(t, "1500m", r.Spec.Resources.CPU.String())
 	require.Nil(t, r.Spec.Resources.Memory, "what was not typed stays as it is")
-	require.Equal(t, 2*time.Minute, r.Spec.Timeout.Duration)
+	require.EqualValues(t, "2m0s", r.Spec.Timeout)
 }
 
 func TestEveryFaultOfTheAgentCanBeAskedForWithItsExamples(t *testing.T) {

@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/api/resource"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/mooring-dev/mooring/controller/v1alpha1"
@@ -100,8 +99,6 @@ func (f resizeFlags) resize(fs *pflag.FlagSet) (*v1alpha1.InstanceResize, error)
 			return nil, err
 		}
 		r.Spec.DryRun = r.Spec.DryRun || f.dry
-		// A zero would be sent and hide the API's own default.
-		r.Spec.Timeout.Duration = cmp.Or(r.Spec.Timeout.Duration, eachTimeout)
 		return r, nil
 	}
 	switch {
@@ -131,7 +128,7 @@ func (f resizeFlags) resize(fs *pflag.FlagSet) (*v1alpha1.InstanceResize, error)
 	r.Spec = v1alpha1.InstanceResizeSpec{
 		Target:    v1alpha1.ResizeTarget{Policy: f.policy, Role: v1alpha1.Role(f.role), Cluster: f.cluster, Pods: f.pods},
 		Resources: size,
-		Timeout:   metav1.Duration{Duration: f.each},
+		Timeout:   v1alpha1.DurationOf(f.each),
 		DryRun:    f.dry,
 	}
 	return r, nil
