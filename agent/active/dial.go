@@ -70,13 +70,20 @@ func dialTCP(ctx context.Context, procRoot string, t Target) (net.Conn, error) {
 
 // listens returns where to reach the lowest of a server's ports: engines with
 // several have the one for clients there. Loopback is taken where it will do,
-// since MySQL never blocks it.
+// since MySQL never blocks it. The tables are those of the network namespace, in
+// which others may listen on the same port at another address: only sockets that
+// the process holds count.
 func listens(proc string, ports []uint16) (netip.AddrPort, error) {
 	if len(ports) == 0 {
 		return netip.AddrPort{}, &Failure{Reason: ReasonGone, Detail: "it listens on no TCP port and its unix socket cannot be used"}
 	}
 	port := slices.Min(ports)
+	own, err := socketsOf(filepath.Join(proc, "fd"))
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("read descriptors: %w", err)
+	}
 	var found []netip.Addr
+	others := map[netip.Addr]bool{}
 	for _, name := range []string{"net/tcp", "net/tcp6"} {
 		f, err := os.Open(filepath.Join(proc, name))
 		if errors.Is(err, os.ErrNotExist) && name == "net/tcp6" {
@@ -85,23 +92,23 @@ func listens(proc string, ports []uint16) (netip.AddrPort, error) {
 		if err != nil {
 			return netip.AddrPort{}, fmt.Errorf("read %s: %w", name, err)
 		}
-		at, err := listening(f, port)
+		all, err := listening(f, port)
 		f.Close()
 		if err != nil {
 			return netip.AddrPort{}, fmt.Errorf("read %s: %w", name, err)
 		}
-		found = append(found, at...)
-	}
-	for i, a := range found {
-		switch {
-		case a == netip.IPv4Unspecified():
-			found[i] = netip.AddrFrom4([4]byte{127, 0, 0, 1})
-		case a == netip.IPv6Unspecified():
-			found[i] = netip.IPv6Loopback()
+		for _, l := range all {
+			if own[l.inode] {
+				found = append(found, l.reached())
+			} else {
+				others[l.addr] = true
+			}
 		}
 	}
+	// The kernel prefers who listens at the very address to who does at any.
+	found = slices.DeleteFunc(found, func(a netip.Addr) bool { return others[a] })
 	if len(found) == 0 {
-		return netip.AddrPort{}, &Failure{Reason: ReasonGone, Detail: fmt.Sprintf("nothing listens on port %d any more", port)}
+		return netip.AddrPort{}, &Failure{Reason: ReasonGone, Detail: fmt.Sprintf("its process does not listen on port %d any more, or behind another one", port)}
 	}
 	if i := slices.IndexFunc(found, netip.Addr.IsLoopback); i > 0 {
 		found[0] = found[i]
@@ -109,11 +116,27 @@ func listens(proc string, ports []uint16) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(found[0], port), nil
 }
 
-// listening returns the addresses that a table of /proc/net/tcp form has as
-// listening on port. Listening sockets stand before all others
-// (tcp_get_idx in net/ipv4/tcp_ipv4.c).
-func listening(r io.Reader, port uint16) ([]netip.Addr, error) {
-	var out []netip.Addr
+// listener is a listening socket.
+type listener struct {
+	addr  netip.Addr
+	inode uint64
+}
+
+// reached returns an address at which it can be reached from here.
+func (l listener) reached() netip.Addr {
+	switch l.addr {
+	case netip.IPv4Unspecified():
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	case netip.IPv6Unspecified():
+		return netip.IPv6Loopback()
+	}
+	return l.addr
+}
+
+// listening returns what a table of /proc/net/tcp form has as listening on port.
+// Listening sockets stand before all others (tcp_get_idx in net/ipv4/tcp_ipv4.c).
+func listening(r io.Reader, port uint16) ([]listener, error) {
+	var out []listener
 	lines := bufio.NewScanner(r)
 	for first := true; lines.Scan(); first = false {
 		f := strings.Fields(lines.Text())
@@ -125,11 +148,13 @@ func listening(r io.Reader, port uint16) ([]netip.Addr, error) {
 		}
 		host, p, ok := strings.Cut(f[1], ":")
 		n, err := strconv.ParseUint(p, 16, 16)
-		if !ok || err != nil || uint16(n) != port {
+		if !ok || err != nil || uint16(n) != port || len(f) < 10 {
 			continue
 		}
-		if a, ok := kernelAddr(host); ok {
-			out = append(out, a)
+		// get_tcp4_sock prints the inode behind queues, timers, user and timeouts.
+		inode, err := strconv.ParseUint(f[9], 10, 64)
+		if a, ok := kernelAddr(host); ok && err == nil {
+			out = append(out, listener{a, inode})
 		}
 	}
 	return out, lines.Err()

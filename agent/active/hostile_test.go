@@ -1,9 +1,11 @@
 package active
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -130,9 +132,9 @@ func FuzzSocketTables(f *testing.F) {
 			require.NotZero(t, inode)
 			require.NotEmpty(t, p)
 		}
-		addrs, _ := listening(strings.NewReader(s), 5432)
-		for _, a := range addrs {
-			require.True(t, a.IsValid())
+		all, _ := listening(strings.NewReader(s), 5432)
+		for _, l := range all {
+			require.True(t, l.reached().IsValid())
 		}
 	})
 }
@@ -226,12 +228,53 @@ func TestAServersOwnSocketOnly(t *testing.T) {
 	redis.Engine = state.MySQL
 	require.True(t, speaks(redis, "mysqld.sock"))
 	require.False(t, speaks(redis, "mysqlx.sock"))
+	redis.Engine = state.Percona
+	require.False(t, speaks(redis, "mysqlx.sock"))
 	other := self
 	other.PID = os.Getppid()
 	conn, err := net.Dial("unix", ".s.PGSQL.5432")
 	require.NoError(t, err)
 	defer conn.Close()
 	require.ErrorContains(t, isPeer(conn, other), "none of the instance")
+}
+
+// TestOnlyTheProcessOwnPort: two servers on one port, at two addresses of one
+// network namespace.
+func TestOnlyTheProcessOwnPort(t *testing.T) {
+	const head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+	row := func(local string, inode int) string {
+		return fmt.Sprintf("   0: %s:0CEA 00000000:0000 0A 00000000:00000000 00:00000000 00000000   999        0 %d 1 0 100 0 0 10 0\n", local, inode)
+	}
+	// Addresses as a little-endian machine has them.
+	const loopback, node, any4 = "0100007F", "0500000A", "00000000"
+	const any6 = "00000000000000000000000000000000"
+	of := func(own []int, tcp, tcp6 string) (string, error) {
+		proc := t.TempDir()
+		for _, d := range []string{"fd", "net"} {
+			require.NoError(t, os.Mkdir(filepath.Join(proc, d), 0o700))
+		}
+		for i, inode := range own {
+			require.NoError(t, os.Symlink(fmt.Sprintf("socket:[%d]", inode), filepath.Join(proc, "fd", strconv.Itoa(i))))
+		}
+		require.NoError(t, os.WriteFile(filepath.Join(proc, "net/tcp"), []byte(head+tcp), 0o600))
+		require.NoError(t, os.WriteFile(filepath.Join(proc, "net/tcp6"), []byte(head+tcp6), 0o600))
+		a, err := listens(proc, []uint16{3306, 33060})
+		return a.String(), err
+	}
+	both := row(loopback, 11) + row(node, 22)
+	got, err := of([]int{22, 7}, both, "")
+	require.NoError(t, err)
+	require.Equal(t, "10.0.0.5:3306", got, "loopback is another server's")
+	got, err = of([]int{11, 22}, both, "")
+	require.NoError(t, err)
+	require.Equal(t, "127.0.0.1:3306", got)
+	got, err = of([]int{33}, row(loopback, 11), row(any6, 33))
+	require.NoError(t, err)
+	require.Equal(t, "[::1]:3306", got)
+	for _, own := range [][]int{{99}, {44}} {
+		_, err = of(own, row(loopback, 11)+row(any4, 44), "")
+		require.Equal(t, ReasonGone, asFailure(err).Reason, "what is dialled would be another server's")
+	}
 }
 
 func TestTCPWhereItListens(t *testing.T) {

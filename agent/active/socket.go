@@ -78,10 +78,10 @@ func ownSockets(proc string, t Target) ([]string, error) {
 // speaks tells by its name whether a server's socket is for clients of the
 // engine's own protocol.
 func speaks(t Target, base string) bool {
-	switch t.Engine {
-	case state.PostgreSQL:
+	switch t.Engine.Wire() {
+	case state.WirePostgreSQL:
 		return strings.HasPrefix(base, ".s.PGSQL.")
-	case state.MySQL, state.MariaDB:
+	case state.WireMySQL:
 		// The X protocol and its admin interface have sockets of their own.
 		return !strings.Contains(base, "mysqlx") && !strings.Contains(base, "admin")
 	}
