@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -41,7 +43,28 @@ func (l logins) Login(ctx context.Context, t active.Target) (*active.Login, erro
 // setProber sets up active probes; secrets is nil without Kubernetes.
 func (a *Agent) setProber(secrets *pods.Secrets) {
 	a.prober = active.New(logins{secrets, active.File{Path: a.cfg.ProbeLogins}}, active.Dialer(a.cfg.ProcRoot))
+	if err := a.restoreRefusals(); err != nil {
+		a.log.Warn("refused logins not known from before: each secret has its attempts again", "component", "active", "err", err)
+	}
 	a.background = append(a.background, Service{Name: "active", Run: a.prober.Run})
+}
+
+// refusedFile is where it is kept which logins were refused.
+const refusedFile = "refused-logins.json"
+
+// restoreRefusals tells the prober which logins were refused before, and has it
+// keep what comes.
+func (a *Agent) restoreRefusals() error {
+	path := filepath.Join(a.cfg.StateDir, refusedFile)
+	data, readErr := os.ReadFile(path)
+	if errors.Is(readErr, os.ErrNotExist) {
+		readErr = nil
+	}
+	return errors.Join(readErr, a.prober.Restore(data, func(data []byte) {
+		if err := writeDurably(path, data); err != nil {
+			a.log.Warn("refused logins not kept for the next agent", "component", "active", "err", err)
+		}
+	}))
 }
 
 // probeTargets tells the prober which instances may be asked.
@@ -55,7 +78,8 @@ func (a *Agent) probeTargets(instances []state.Instance) error {
 }
 
 // mayBeAsked returns the instances whose policy says so, and those outside
-// Kubernetes that the file of logins names.
+// Kubernetes that the file of logins names. The prober says which of them are of
+// an engine that it cannot ask.
 func (a *Agent) mayBeAsked(instances []state.Instance) ([]active.Target, error) {
 	var alone map[string]state.ProbeSpec
 	var err error
@@ -74,7 +98,7 @@ func (a *Agent) mayBeAsked(instances []state.Instance) ([]active.Target, error) 
 		case in.Source == "standalone":
 			t.Spec = alone[in.ID]
 		}
-		if t.Spec.Secret != "" && active.Able(t.Engine) {
+		if t.Spec.Secret != "" {
 			targets = append(targets, t)
 		}
 	}

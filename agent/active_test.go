@@ -1,9 +1,12 @@
 package agent
 
 import (
+	"bytes"
+	"encoding/base64"
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -95,6 +98,25 @@ func TestAProbeThatIsWrongIsRefused(t *testing.T) {
 	}
 }
 
+func TestRefusedLoginsAreKeptForTheNextAgent(t *testing.T) {
+	var log bytes.Buffer
+	a := &Agent{log: slog.New(slog.NewTextHandler(&log, nil))}
+	a.cfg = Default()
+	a.cfg.StateDir = t.TempDir()
+	path := filepath.Join(a.cfg.StateDir, refusedFile)
+	a.setProber(nil)
+	require.Empty(t, log.String(), "none were refused yet")
+	require.NoFileExists(t, path)
+	require.NoError(t, os.WriteFile(path, []byte("{"), 0o600))
+	a.setProber(nil)
+	require.Contains(t, log.String(), "not known from before")
+	kept := `{"key": "` + base64.StdEncoding.EncodeToString(make([]byte, 32)) + `", "refused": {}}`
+	require.NoError(t, os.WriteFile(path, []byte(kept), 0o600))
+	log.Reset()
+	a.setProber(nil)
+	require.Empty(t, log.String())
+}
+
 func TestOnlyWhoMayBeAskedIsAsked(t *testing.T) {
 	a := &Agent{}
 	a.cfg.ProbeLogins = filepath.Join(t.TempDir(), "logins")
@@ -106,9 +128,11 @@ func TestOnlyWhoMayBeAskedIsAsked(t *testing.T) {
 		{ID: "ns/a/c", Namespace: "ns", Source: "kubernetes", Engine: state.MySQL, Declared: &state.Declared{Probe: spec}},
 		{ID: "ns/b/c", Namespace: "ns", Source: "kubernetes", Engine: state.MySQL, Declared: &state.Declared{}},
 		{ID: "ns/d/c", Namespace: "ns", Source: "kubernetes", Engine: state.MySQL},
+		{ID: "ns/e/c", Namespace: "ns", Source: "kubernetes", Engine: state.TiDB, Declared: &state.Declared{Probe: spec}},
 	})
 	require.NoError(t, err)
-	require.Len(t, targets, 2)
+	require.Len(t, targets, 3)
+	require.Equal(t, state.TiDB, targets[2].Engine, "what cannot be asked is told of, not left out")
 	require.Equal(t, "/pg ", targets[0].ID+" "+targets[0].Namespace)
 	require.Equal(t, "ns/a/c ns", targets[1].ID+" "+targets[1].Namespace)
 	require.NoError(t, os.Chmod(a.cfg.ProbeLogins, 0o644))

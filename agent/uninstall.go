@@ -230,7 +230,7 @@ func removeState(dir string, w io.Writer) error {
 		switch name := strings.TrimSuffix(e.Name(), ".new"); {
 		case name == "keepers" && e.IsDir():
 			errs = append(errs, removeKeepers(path, w))
-		case !e.Type().IsRegular() || !slices.Contains([]string{"journal", "policy.json", "seen.json", "faults.json", pinsFile, "epoch", "lock"}, name):
+		case !e.Type().IsRegular() || !slices.Contains([]string{"journal", "policy.json", "seen.json", "faults.json", refusedFile, pinsFile, "epoch", "lock"}, name):
 			left = append(left, path)
 		case e.Name() != "lock":
 			errs = append(errs, removeOne(path, w))

@@ -202,6 +202,7 @@ func TestUninstallKeepsAndNamesWhatItDoesNotKnow(t *testing.T) {
 	foreign := filepath.Join(a.cfg.StateDir, "ledger.db")
 	write(t, foreign, "money")
 	write(t, filepath.Join(a.cfg.StateDir, "keepers/.gone"), "{}")
+	write(t, filepath.Join(a.cfg.StateDir, refusedFile), "{}")
 	_, err := f.uninstall(t, a.cfg)
 	require.ErrorContains(t, err, foreign)
 	entries, err := os.ReadDir(a.cfg.StateDir)

@@ -2,9 +2,7 @@ package active
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/rand"
-	"crypto/sha256"
+	"fmt"
 	"maps"
 	mathrand "math/rand/v2"
 	"net"
@@ -21,16 +19,17 @@ const (
 	timeout       = 2 * time.Second
 	serverTimeout = 1900 * time.Millisecond
 	lockTimeout   = time.Second
-	// maxTimeouts in a row close the connection, maxStrikes refused logins end
-	// all attempts.
-	maxTimeouts = 3
-	maxStrikes  = 3
-	// maxBackoff is the longest pause between attempts, authPause the least after
-	// a refused login and between two looks at a secret that was refused.
+	// maxTimeouts in a row close the connection. Once maxHung connections were
+	// closed over a request that was not answered, the next one is waited for: for
+	// shortPatience at first, in the end for longPatience.
+	maxTimeouts   = 3
+	maxHung       = 2
+	shortPatience = 4 * time.Minute
+	longPatience  = time.Hour
+	// maxBackoff is the longest pause between attempts, authPause the least
+	// between two looks at a secret that is missing or was refused.
 	maxBackoff = time.Minute
 	authPause  = 30 * time.Second
-	// maxRemembered bounds the instances whose refused logins are remembered.
-	maxRemembered = 4096
 )
 
 // Target is one instance that is to be probed.
@@ -73,37 +72,38 @@ type Prober struct {
 	dial    Dial
 	engines map[state.Engine]engine
 	// jitter returns a share (0 to 1) at random.
-	jitter func() float64
-	// key keeps the fingerprints of secrets from being worth anything.
-	key [32]byte
+	jitter   func() float64
+	refusals *refusals
 	// changed wakes Run after Set.
 	changed chan struct{}
 
 	mu      sync.Mutex
 	targets map[string]Target
 	workers map[string]*worker
-	strikes map[string]*strikes
-}
-
-// strikes are the refused logins of one instance.
-type strikes struct {
-	// secret is the fingerprint of what was refused, n how often in a row.
-	secret [32]byte
-	n      int
-	used   time.Time
 }
 
 // New returns a prober that reads logins from secrets and connects by dial.
 func New(secrets Secrets, dial Dial) *Prober {
-	p := &Prober{
-		secrets: secrets, dial: dial, engines: engines(), jitter: mathrand.Float64,
-		changed: make(chan struct{}, 1), targets: map[string]Target{},
-		workers: map[string]*worker{}, strikes: map[string]*strikes{},
+	return &Prober{
+		secrets: secrets, dial: dial, engines: engines(), jitter: mathrand.Float64, refusals: newRefusals(),
+		changed: make(chan struct{}, 1), targets: map[string]Target{}, workers: map[string]*worker{},
 	}
-	// It never returns an error: a machine without randomness ends here.
-	_, _ = rand.Read(p.key[:])
-	return p
 }
+
+// Restore takes over which logins an earlier agent saw refused, from what that
+// one gave to save; data is nil where there is none. From then on save is called
+// with what the next agent is to have whenever that changes: fingerprints of
+// secrets and their key, never a password. save may block, and no login goes on
+// meanwhile. Restore is for before Run. After an error nothing is taken over, and
+// save is called all the same.
+func (p *Prober) Restore(data []byte, save func([]byte)) error {
+	p.refusals.save = save
+	return p.refusals.restore(data)
+}
+
+// Engines returns the engines whose servers can be probed, in alphabetical order.
+// The API admits a probe for these and no others.
+func Engines() []state.Engine { return slices.Sorted(maps.Keys(engines())) }
 
 // Able reports whether servers of that engine can be probed.
 func Able(e state.Engine) bool {
@@ -112,7 +112,8 @@ func Able(e state.Engine) bool {
 }
 
 // Set replaces what is to be probed. A target that is already probed keeps its
-// connection unless its server or how it is asked has changed.
+// connection unless its server or how it is asked has changed. One of an engine
+// that cannot be probed has a result that says so, and is left alone.
 func (p *Prober) Set(targets []Target) {
 	p.mu.Lock()
 	p.targets = make(map[string]Target, len(targets))
@@ -130,12 +131,31 @@ func (p *Prober) Set(targets []Target) {
 func (p *Prober) Results() map[string]*state.Active {
 	p.mu.Lock()
 	workers := maps.Clone(p.workers)
+	out := make(map[string]*state.Active, len(p.targets))
+	for id, t := range p.targets {
+		if !p.able(t) {
+			out[id] = unknownEngine(t.Engine)
+		}
+	}
 	p.mu.Unlock()
-	out := make(map[string]*state.Active, len(workers))
 	for id, w := range workers {
-		out[id] = w.result()
+		if out[id] == nil {
+			out[id] = w.result()
+		}
 	}
 	return out
+}
+
+// able says whether a target is one that can be probed.
+func (p *Prober) able(t Target) bool {
+	_, ok := p.engines[t.Engine]
+	return ok
+}
+
+// unknownEngine is the result of a target that cannot be probed.
+func unknownEngine(e state.Engine) *state.Active {
+	f := Failure{Reason: ReasonEngine, Detail: fmt.Sprintf("%q cannot be probed, only %v", e, Engines())}
+	return &state.Active{Probes: []state.ActiveProbe{{Kind: state.ProbeRead, Err: f.Error()}}}
 }
 
 // Run probes until ctx ends; then all connections are closed and it returns nil.
@@ -156,6 +176,7 @@ func (p *Prober) Run(ctx context.Context) error {
 func (p *Prober) follow(ctx context.Context) {
 	p.mu.Lock()
 	targets := maps.Clone(p.targets)
+	maps.DeleteFunc(targets, func(_ string, t Target) bool { return !p.able(t) })
 	var gone []*worker
 	for id, w := range p.workers {
 		if _, ok := targets[id]; !ok {
@@ -185,37 +206,8 @@ func (p *Prober) follow(ctx context.Context) {
 // startWorker is called with mu held.
 func (p *Prober) startWorker(ctx context.Context, t Target) *worker {
 	ctx, cancel := context.WithCancel(ctx)
-	w := &worker{prober: p, strikes: p.remembered(t.ID), wanted: t, target: t, cancel: cancel, done: make(chan struct{})}
+	w := &worker{prober: p, wanted: t, target: t, cancel: cancel, done: make(chan struct{})}
 	w.failures = map[string]map[string]uint64{}
 	go w.run(ctx)
 	return w
-}
-
-// remembered returns the strikes of an instance, and forgets those used longest
-// ago where there are too many. It is called with mu held.
-func (p *Prober) remembered(id string) *strikes {
-	s, ok := p.strikes[id]
-	if !ok {
-		s = &strikes{}
-		if len(p.strikes) >= maxRemembered {
-			oldest := slices.MinFunc(slices.Collect(maps.Keys(p.strikes)), func(a, b string) int {
-				return p.strikes[a].used.Compare(p.strikes[b].used)
-			})
-			delete(p.strikes, oldest)
-		}
-		p.strikes[id] = s
-	}
-	s.used = time.Now()
-	return s
-}
-
-// fingerprint tells one content of a secret from another.
-func (p *Prober) fingerprint(l *Login) [32]byte {
-	h := hmac.New(sha256.New, p.key[:])
-	for _, part := range [][]byte{[]byte(l.Username), l.Password, l.CA} {
-		sum := sha256.Sum256(part)
-		h.Write(sum[:])
-		clear(sum[:])
-	}
-	return [32]byte(h.Sum(nil))
 }

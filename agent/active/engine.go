@@ -49,13 +49,21 @@ type reading struct {
 	note    string
 }
 
-// engines is the table of what can be probed.
+// engines is the table of what can be probed: engines that answer what is asked
+// for role and delay, not all that speak one's protocol. TiDB, OceanBase and
+// GoldenDB replicate in their own way behind MySQL's, openGauss and KingbaseES
+// have the views of an older PostgreSQL under their own names.
 func engines() map[state.Engine]engine {
+	pg := engine{greet: greetPostgres, login: loginPostgres, writes: true}
+	my := engine{login: loginMySQL, writes: true}
+	kv := engine{greet: greetRedis, login: loginRedis}
 	return map[state.Engine]engine{
-		state.PostgreSQL: {greet: greetPostgres, login: loginPostgres, writes: true},
-		state.MySQL:      {login: loginMySQL, writes: true},
-		state.MariaDB:    {login: loginMySQL, writes: true},
-		state.Redis:      {greet: greetRedis, login: loginRedis},
+		state.PostgreSQL: pg,
+		state.MySQL:      my,
+		state.MariaDB:    my,
+		state.Percona:    my,
+		state.Redis:      kv,
+		state.Valkey:     kv,
 	}
 }
 
@@ -83,6 +91,8 @@ const (
 	ReasonReadOnly = "read_only"
 	// ReasonProtocol: what it sent is not of its protocol, or too much.
 	ReasonProtocol = "protocol"
+	// ReasonEngine: servers of that engine cannot be probed.
+	ReasonEngine = "engine"
 	// ReasonError is any other error of the server.
 	ReasonError = "error"
 )
@@ -94,6 +104,8 @@ type Failure struct {
 	Detail string
 	// Answered says that the server answered with it and the connection is good.
 	Answered bool
+	// Locked says that the server has locked the account over refused logins.
+	Locked bool
 }
 
 func (f *Failure) Error() string { return f.Reason + ": " + f.Detail }

@@ -15,7 +15,7 @@ import (
 	"github.com/mooring-dev/mooring/agent/state"
 )
 
-// loginMySQL logs in to MySQL, MariaDB and what speaks their protocol.
+// loginMySQL logs in to MySQL, MariaDB and Percona Server.
 func loginMySQL(conn net.Conn, t Target, l *Login) (session, error) {
 	cfg := mysql.NewConfig()
 	cfg.User, cfg.Passwd, cfg.DBName = l.Username, borrowed(l.Password), t.Spec.Database
@@ -273,6 +273,10 @@ func mysqlFailure(err error, loggedIn bool) error {
 	case 1045, 1698, 1862, 1820, 3118, 4151, 1251:
 		// Wrong password, no such account, expired, locked, another plug-in.
 		f.Reason = ReasonAuth
+	case 3955, 4150:
+		// MySQL's FAILED_LOGIN_ATTEMPTS and MariaDB's max_password_errors were
+		// reached, by whomever.
+		f.Reason, f.Locked = ReasonAuth, true
 	case 1044, 1142, 1143, 1227, 1370:
 		f.Reason = ReasonDenied
 	case 1146, 1049, 1054:

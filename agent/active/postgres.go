@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -158,9 +159,10 @@ func postgresFailure(err error, answered bool) error {
 		return tlsOrTransport(err)
 	}
 	f := &Failure{Reason: ReasonError, Detail: "SQLSTATE " + sqlstate(pg.Code), Answered: answered}
-	switch pg.Code {
-	case "28P01", "28000":
+	if strings.HasPrefix(pg.Code, "28") { // invalid authorization specification
 		f.Reason = ReasonAuth
+	}
+	switch pg.Code {
 	case "42501":
 		f.Reason = ReasonDenied
 	case "42P01", "3F000", "42703", "42P10":

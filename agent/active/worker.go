@@ -3,9 +3,12 @@ package active
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mooring-dev/mooring/agent/state"
@@ -13,10 +16,9 @@ import (
 
 // worker probes one instance. Its goroutine alone uses what mu does not guard.
 type worker struct {
-	prober  *Prober
-	strikes *strikes
-	cancel  context.CancelFunc
-	done    chan struct{}
+	prober *Prober
+	cancel context.CancelFunc
+	done   chan struct{}
 
 	// target is the one that is probed now; session is logged in to it, over
 	// conn. Both are nil between logins. call is the request in flight.
@@ -24,8 +26,18 @@ type worker struct {
 	conn    *guarded
 	session session
 	call    *call
+	// began is when the request in flight was sent, secret the fingerprint of what
+	// was read of the secret last.
+	began  time.Time
+	secret string
+	// let says that the newest login was answered and we were let in.
+	let *atomic.Bool
 	// timeouts and fails are those in a row.
 	timeouts, fails int
+	// hungReads and hungWrites are the connections to this process that were
+	// closed over a request without an answer, since the last that had one. The
+	// server may still be at them: a thread that waits does not see its client go.
+	hungReads, hungWrites int
 	// writeAt is when the next heartbeat is due, writeFails those that failed in
 	// a row.
 	writeAt    time.Time
@@ -85,6 +97,9 @@ func (w *worker) turn(ctx context.Context) time.Duration {
 		w.drop()
 		w.fails, w.timeouts = 0, 0
 	}
+	if w.target.PID != next.PID {
+		w.hungReads, w.hungWrites = 0, 0
+	}
 	w.target = next
 	if w.call != nil {
 		return w.await(ctx)
@@ -119,7 +134,7 @@ func (w *worker) login(ctx context.Context) time.Duration {
 		w.unable(f, greeted)
 		return max(w.backoff(), authPause)
 	}
-	if w.stopped() {
+	if wait, stopped := w.refused(); stopped || wait > 0 {
 		l.wipe()
 		w.unable(nil, greeted)
 		return authPause
@@ -132,13 +147,15 @@ func (w *worker) login(ctx context.Context) time.Duration {
 		return w.backoff()
 	}
 	w.conn = conn
-	t := w.target
+	t, let := w.target, &atomic.Bool{}
+	w.let = let
 	w.begin(state.ProbeRead, func() outcome {
 		defer l.wipe()
 		s, err := e.login(conn, t, l)
 		if err != nil {
 			return outcome{err: err}
 		}
+		let.Store(true)
 		l.wipe()
 		r, err := s.Read()
 		return outcome{reading: r, session: s, err: err}
@@ -191,38 +208,14 @@ func (w *worker) credentials(ctx context.Context) (*Login, *Failure) {
 	if err != nil {
 		return nil, &Failure{Reason: ReasonSecret, Detail: err.Error()}
 	}
-	if print := w.prober.fingerprint(l); print != w.strikes.secret {
-		w.strikes.secret, w.strikes.n = print, 0
-	}
+	w.secret = w.prober.refusals.fingerprint(l)
 	return l, nil
-}
-
-// stopped says whether this login was refused too often.
-func (w *worker) stopped() bool { return w.strikes.n >= maxStrikes }
-
-// unable notes that no login can be tried, for the reason f or because it was
-// refused too often. Whether the server is up is then what the connection
-// without login has found, if there is one.
-func (w *worker) unable(f *Failure, greeted bool) {
-	if f != nil {
-		w.failed(state.ProbeRead, 0, f)
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.forget()
-	if greeted {
-		up := true
-		w.active.Up = &up
-	}
-	w.active.Stopped = ""
-	if w.stopped() {
-		w.active.Stopped = "the login was refused three times: no more is tried until the secret's content changes"
-	}
 }
 
 // begin puts a request in flight.
 func (w *worker) begin(kind string, f func() outcome) {
 	w.conn.allow(maxReply)
+	w.began = time.Now()
 	w.call = start(kind, f)
 }
 
@@ -245,6 +238,7 @@ func (w *worker) await(ctx context.Context) time.Duration {
 	}
 	if c.out.session != nil {
 		w.session = c.out.session
+		w.prober.refusals.accept(w.target.ID)
 	}
 	if c.out.err != nil {
 		return w.readFailed(c)
@@ -258,46 +252,26 @@ func (w *worker) await(ctx context.Context) time.Duration {
 	return w.await(ctx)
 }
 
-// late notes that the request in flight was not answered in time. It stays the
-// one in flight until there were too many of these.
-func (w *worker) late() time.Duration {
-	kind := w.call.kind
-	w.failed(kind, timeout, &Failure{Reason: ReasonTimeout, Detail: "no answer within 2s"})
-	if kind == state.ProbeRead {
-		w.down()
-	}
-	return w.afterTimeout(kind)
-}
-
-// afterTimeout closes the connection after too many timeouts.
-func (w *worker) afterTimeout(kind string) time.Duration {
-	w.timeouts++
-	if w.timeouts < maxTimeouts {
-		return w.target.Spec.Read
-	}
-	w.timeouts = 0
-	w.drop()
-	if kind == state.ProbeWrite {
-		w.postponeWrite()
-		return w.target.Spec.Read
-	}
-	return w.backoff()
-}
-
 // readFailed notes a failed login or read.
 func (w *worker) readFailed(c *call) time.Duration {
 	f := asFailure(c.out.err)
 	w.failed(c.kind, c.took, f)
-	if !f.Answered || w.session == nil {
+	login := w.session == nil
+	if !f.Answered || login || f.Reason == ReasonAuth {
 		w.drop()
 	}
 	switch f.Reason {
 	case ReasonAuth:
-		w.strikes.n++
+		// A session that has lost its rights says nothing of the secret: the next
+		// login does.
+		if login {
+			w.prober.refusals.refuse(w.target.ID, w.secret, f.Locked)
+		}
+		w.timeouts = 0
 		w.unable(nil, w.prober.engines[w.target.Engine].greet != nil)
 		return max(w.backoff(), authPause)
 	case ReasonDenied, ReasonSchema:
-		w.strikes.n = 0
+		w.prober.refusals.accept(w.target.ID)
 		w.mu.Lock()
 		w.forget()
 		up := true
@@ -314,7 +288,7 @@ func (w *worker) readFailed(c *call) time.Duration {
 
 // answered notes what a read has found.
 func (w *worker) answered(c *call) {
-	w.fails, w.timeouts, w.strikes.n = 0, 0, 0
+	w.fails, w.timeouts, w.hungReads = 0, 0, 0
 	w.succeeded(c.kind, c.took)
 	r := c.out.reading
 	if r.partial != nil {
@@ -325,6 +299,10 @@ func (w *worker) answered(c *call) {
 	up := true
 	a := &w.active
 	a.Up, a.Stopped, a.Note = &up, "", r.note
+	if w.hungWrites >= maxHung {
+		hung := fmt.Sprintf("%d heartbeats in a row had no answer: the next waits %v", w.hungWrites, patience(w.hungWrites))
+		a.Note = strings.TrimPrefix(a.Note+"; "+hung, "; ")
+	}
 	a.Role, a.ReadOnly, a.Lag, a.LagBytes, a.HeartbeatAge = r.role, r.readOnly, r.lag, r.lagBytes, r.heartbeatAge
 }
 
@@ -336,7 +314,7 @@ func (w *worker) writeDue() bool {
 // wrote notes how a heartbeat fared.
 func (w *worker) wrote(c *call) {
 	if c.out.err == nil {
-		w.timeouts, w.writeFails = 0, 0
+		w.timeouts, w.writeFails, w.hungWrites = 0, 0, 0
 		w.writeAt = time.Now().Add(w.target.Spec.WritePeriod)
 		w.succeeded(c.kind, c.took)
 		return
@@ -347,27 +325,6 @@ func (w *worker) wrote(c *call) {
 		w.drop()
 	}
 	w.postponeWrite()
-}
-
-// postponeWrite sets when the next heartbeat is tried after a failed one.
-func (w *worker) postponeWrite() {
-	p := w.target.Spec.WritePeriod
-	w.writeAt = time.Now().Add(max(p, longer(p, w.writeFails)))
-	w.writeFails++
-}
-
-// backoff returns how long to wait after one more failure in a row.
-func (w *worker) backoff() time.Duration {
-	w.fails++
-	return max(w.target.Spec.Read, longer(w.target.Spec.Read, w.fails))
-}
-
-// longer doubles a period n times, up to maxBackoff.
-func longer(p time.Duration, n int) time.Duration {
-	for range min(n, 10) {
-		p *= 2
-	}
-	return min(p, maxBackoff)
 }
 
 // drop ends the connection and waits for the request on it to be over. A
@@ -383,6 +340,7 @@ func (w *worker) drop() {
 	_ = w.conn.Close()
 	if w.call != nil {
 		<-w.call.done
+		w.missed(w.call)
 	}
 	w.conn, w.session, w.call = nil, nil, nil
 }

@@ -4,14 +4,18 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"net"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
 	"github.com/mooring-dev/mooring/agent/state"
@@ -27,6 +31,13 @@ type fake struct {
 	answers func() (reading, error)
 	writeTo func() error
 	refused error // dialling
+	// denies is how a login with another password is refused, after slow.
+	denies *Failure
+	slow   time.Duration
+	// released has the reads that block be answered.
+	released chan struct{}
+	// kept is what one prober leaves to the next.
+	kept []byte
 
 	logins, reads, writes, dials, open, mostOpen, inFlight, mostInFlight int
 	at                                                                   []time.Time
@@ -84,12 +95,16 @@ type fakeSession struct {
 
 func (f *fake) login(conn net.Conn, _ Target, l *Login) (session, error) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	f.logins++
 	f.at = append(f.at, time.Now())
 	f.passwords = append(f.passwords, l.Password)
+	slow := f.slow
+	f.mu.Unlock()
+	time.Sleep(slow)
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if string(l.Password) != f.password {
-		return nil, &Failure{Reason: ReasonAuth, Detail: "SQLSTATE 28P01"}
+		return nil, f.denies
 	}
 	return &fakeSession{f: f, conn: conn.(*guarded).Conn.(*fakeConn)}, nil
 }
@@ -104,8 +119,12 @@ func (s *fakeSession) Read() (reading, error) {
 	f.mu.Unlock()
 	defer func() { f.mu.Lock(); f.inFlight--; f.mu.Unlock() }()
 	if answers == nil {
-		<-s.conn.gone
-		return reading{}, net.ErrClosed
+		select {
+		case <-s.conn.gone:
+			return reading{}, net.ErrClosed
+		case <-f.released:
+			return primary()
+		}
 	}
 	return answers()
 }
@@ -142,14 +161,16 @@ func spec() state.ProbeSpec {
 }
 
 func newFake() *fake {
-	return &fake{password: "right", answers: primary, writeTo: func() error { return nil },
+	return &fake{password: "right", denies: &Failure{Reason: ReasonAuth, Detail: "SQLSTATE 28P01"}, answers: primary, writeTo: func() error { return nil },
 		secret: map[string][]byte{KeyUsername: []byte("mooring"), KeyPassword: []byte("right")}}
 }
 
 // probing runs a prober of one target over f inside a bubble.
 func probing(t *testing.T, f *fake, s state.ProbeSpec, do func(t *testing.T, p *Prober)) {
 	synctest.Test(t, func(t *testing.T) {
+		f.released = make(chan struct{}) // of the bubble
 		p := New(f, f.dial)
+		require.NoError(t, p.Restore(f.kept, func(data []byte) { f.kept = data }))
 		p.engines = map[state.Engine]engine{state.PostgreSQL: {login: f.login, writes: true}}
 		p.jitter = func() float64 { return 0.5 }
 		p.Set([]Target{{ID: "a", Engine: state.PostgreSQL, PID: 1, Spec: s}})
@@ -215,18 +236,20 @@ func TestARoleChangeIsSeen(t *testing.T) {
 	})
 }
 
-func TestAWrongPasswordIsTriedThreeTimes(t *testing.T) {
+func TestAWrongPasswordIsConfirmedOnceAndThenStopped(t *testing.T) {
 	f := newFake()
 	f.secret[KeyPassword] = []byte("wrong")
 	probing(t, f, spec(), func(t *testing.T, p *Prober) {
+		after(5 * time.Minute)
+		require.Equal(t, 1, f.logins)
+		require.Contains(t, p.Results()["a"].Note, "once more")
+		require.Empty(t, p.Results()["a"].Stopped)
 		after(time.Hour)
-		require.Equal(t, 3, f.logins)
-		for i := 1; i < len(f.at); i++ {
-			require.GreaterOrEqual(t, f.at[i].Sub(f.at[i-1]), authPause*9/10)
-		}
+		require.Equal(t, 2, f.logins)
+		require.GreaterOrEqual(t, f.at[1].Sub(f.at[0]), confirmAfter)
 		r := p.Results()["a"]
-		require.Contains(t, r.Stopped, "three times")
-		require.Equal(t, uint64(3), of(p, state.ProbeRead).Failures[ReasonAuth])
+		require.Contains(t, r.Stopped, "until the secret")
+		require.Equal(t, uint64(2), of(p, state.ProbeRead).Failures[ReasonAuth])
 		require.Nil(t, r.Up, "nothing without a login tells whether it is up")
 		for _, pw := range f.passwords {
 			require.Equal(t, make([]byte, len("wrong")), pw)
@@ -238,7 +261,13 @@ func TestAWrongPasswordIsTriedThreeTimes(t *testing.T) {
 		require.Empty(t, p.Results())
 		p.Set([]Target{{ID: "a", Engine: state.PostgreSQL, PID: 2, Spec: spec()}})
 		after(time.Hour)
+		require.Equal(t, 2, f.logins)
+
+		// Another one that is wrong, too, is the third in a row and not confirmed.
+		f.set(func() { f.secret[KeyPassword] = []byte("worse") })
+		after(time.Hour)
 		require.Equal(t, 3, f.logins)
+		require.NotEmpty(t, p.Results()["a"].Stopped)
 
 		f.set(func() { f.secret[KeyPassword] = []byte("right") })
 		after(time.Minute)
@@ -246,6 +275,135 @@ func TestAWrongPasswordIsTriedThreeTimes(t *testing.T) {
 		require.Empty(t, r.Stopped)
 		require.True(t, *r.Up)
 		require.Equal(t, 4, f.logins)
+		require.NotContains(t, string(f.kept), "secret", "what was let in is forgotten")
+	})
+}
+
+func TestARestartedAgentGivesNoFurtherAttempts(t *testing.T) {
+	f := newFake()
+	f.secret[KeyPassword] = []byte("wrong")
+	for _, minutes := range []time.Duration{1, 1, 1, 60, 60, 60} {
+		probing(t, f, spec(), func(t *testing.T, p *Prober) {
+			after(minutes * time.Minute)
+			require.LessOrEqual(t, f.logins, 2)
+			require.NotContains(t, string(f.kept), "wrong")
+		})
+	}
+	require.Equal(t, 2, f.logins, "the first, and the one that confirms it")
+	f.secret[KeyPassword] = []byte("right")
+	probing(t, f, spec(), func(t *testing.T, p *Prober) {
+		after(time.Minute)
+		require.True(t, *p.Results()["a"].Up)
+	})
+}
+
+func TestASlowRefusalIsOne(t *testing.T) {
+	// A server that delays what it refuses, and one that does so for longer than
+	// it is waited for.
+	for _, slow := range []time.Duration{time.Minute, 10 * time.Minute} {
+		f := newFake()
+		f.secret[KeyPassword], f.slow = []byte("wrong"), slow
+		probing(t, f, spec(), func(t *testing.T, p *Prober) {
+			after(24 * time.Hour)
+			require.Equal(t, 2, f.logins)
+			require.NotEmpty(t, p.Results()["a"].Stopped)
+		})
+	}
+}
+
+func TestALockedAccountIsLeftAloneAtOnce(t *testing.T) {
+	for _, number := range []uint16{3955, 4150} {
+		f := newFake()
+		f.secret[KeyPassword] = []byte("wrong")
+		require.ErrorAs(t, mysqlFailure(&mysql.MySQLError{Number: number}, false), &f.denies)
+		probing(t, f, spec(), func(t *testing.T, p *Prober) {
+			after(24 * time.Hour)
+			require.Equal(t, 1, f.logins)
+			r := p.Results()["a"]
+			require.NotEmpty(t, r.Stopped)
+			require.Nil(t, r.Up, "the server is not down")
+		})
+	}
+}
+
+func TestAllRefusalsAreOnes(t *testing.T) {
+	reason := func(err error) string { return asFailure(err).Reason }
+	for _, number := range []uint16{1045, 1698, 1862, 3118, 3955, 4150, 4151} {
+		require.Equal(t, ReasonAuth, reason(mysqlFailure(&mysql.MySQLError{Number: number}, false)), number)
+	}
+	for _, code := range []string{"28P01", "28000"} {
+		require.Equal(t, ReasonAuth, reason(postgresFailure(&pgconn.PgError{Code: code}, false)), code)
+	}
+	for _, line := range []string{"WRONGPASS invalid", "NOAUTH Authentication required.", "ERR invalid password"} {
+		require.Equal(t, ReasonAuth, reason(redisFailure([]byte(line))), line)
+	}
+}
+
+func TestASessionThatLosesItsRightsLogsInAnew(t *testing.T) {
+	f := newFake()
+	probing(t, f, spec(), func(t *testing.T, p *Prober) {
+		after(6 * time.Second)
+		f.set(func() {
+			f.answers = func() (reading, error) {
+				return reading{}, &Failure{Reason: ReasonAuth, Detail: "NOAUTH", Answered: true}
+			}
+		})
+		after(5 * time.Second)
+		f.set(func() { f.answers = primary })
+		after(time.Minute)
+		require.Equal(t, 2, f.logins)
+		require.True(t, *p.Results()["a"].Up)
+		require.Empty(t, f.kept, "no login was refused")
+	})
+}
+
+func TestWhatWasKeptIsBoundedAndReadWithCare(t *testing.T) {
+	r := newRefusals()
+	require.Error(t, r.restore([]byte("{")))
+	require.Error(t, r.restore([]byte(`{"refused": {"a": {"secret": "s", "count": 2}}}`)), "without its key it says nothing")
+	require.NoError(t, r.restore(nil))
+	r.save = func(data []byte) {
+		next := newRefusals()
+		require.NoError(t, next.restore(data))
+		require.Equal(t, r.key, next.key)
+		require.LessOrEqual(t, len(next.by), maxRemembered)
+	}
+	for i := range maxRemembered - 1 {
+		r.by[strconv.Itoa(i)] = refusal{Secret: "s", Count: 2, At: time.Now()}
+	}
+	r.refuse("a", "s", true)
+	r.refuse("b", "s", false)
+	require.Len(t, r.by, maxRemembered)
+	_, stopped := r.judge("a", "s")
+	require.True(t, stopped)
+	wait, stopped := r.judge("b", "s")
+	require.False(t, stopped)
+	require.Positive(t, wait)
+	// A clock that was set back makes nothing wait for longer than anew.
+	data, err := json.Marshal(keptRefusals{Key: r.key[:], Refused: map[string]refusal{"c": {Secret: "s", Count: 1, At: time.Now().AddDate(1, 0, 0)}}})
+	require.NoError(t, err)
+	require.NoError(t, r.restore(data))
+	wait, _ = r.judge("c", "s")
+	require.LessOrEqual(t, wait, confirmAfter)
+}
+
+func TestEnginesThatCanBeProbed(t *testing.T) {
+	require.Equal(t, []state.Engine{state.MariaDB, state.MySQL, state.Percona, state.PostgreSQL, state.Redis, state.Valkey}, Engines())
+	for _, f := range state.Engines() {
+		require.Equal(t, slices.Contains(Engines(), f.Engine), Able(f.Engine), f.Engine)
+	}
+	f := newFake()
+	probing(t, f, spec(), func(t *testing.T, p *Prober) {
+		after(6 * time.Second)
+		require.Equal(t, 1, f.logins)
+		p.Set([]Target{{ID: "a", Engine: state.TiDB, PID: 1, Spec: spec()}})
+		after(time.Minute)
+		require.Equal(t, 1, f.logins)
+		require.Zero(t, f.open)
+		r := p.Results()["a"]
+		require.Nil(t, r.Up)
+		require.Contains(t, of(p, state.ProbeRead).Err, `engine: "tidb" cannot be probed`)
+		require.Contains(t, of(p, state.ProbeRead).Err, "valkey")
 	})
 }
 
@@ -282,11 +440,30 @@ func TestAServerThatNeverAnswersHasOneRequest(t *testing.T) {
 		after(time.Hour)
 		require.Equal(t, 1, f.mostInFlight)
 		require.Equal(t, 1, f.mostOpen)
-		// At the longest back-off a connection every minute, and 16 s with it.
-		require.InDelta(t, 3600/(60+16), f.logins, 5)
-		f.set(func() { f.answers = primary })
+		// Each may be a session that the server is still at. Two are closed soon,
+		// the others after 4, 8, 16 and 32 minutes.
+		require.InDelta(t, 6, f.logins, 1)
+		require.Equal(t, 1, f.open)
+		require.Contains(t, p.Results()["a"].Note, "kept waiting")
+		close(f.released)
+		after(6 * time.Second)
+		require.True(t, *p.Results()["a"].Up, "the one that was kept has its answer")
+		require.Empty(t, p.Results()["a"].Note)
+		require.InDelta(t, 6, f.logins, 1)
+	})
+}
+
+func TestAnotherProcessIsNotWaitedFor(t *testing.T) {
+	f := newFake()
+	f.answers = nil
+	probing(t, f, spec(), func(t *testing.T, p *Prober) {
 		after(2 * time.Minute)
+		require.Contains(t, p.Results()["a"].Note, "kept waiting")
+		f.set(func() { f.answers = primary })
+		p.Set([]Target{{ID: "a", Engine: state.PostgreSQL, PID: 7, Spec: spec()}})
+		after(10 * time.Second)
 		require.True(t, *p.Results()["a"].Up)
+		require.Equal(t, 1, f.mostOpen)
 	})
 }
 
@@ -349,7 +526,8 @@ func TestAHungWriteDoesNotStack(t *testing.T) {
 		require.Equal(t, 1, f.mostOpen)
 		require.NotZero(t, of(p, state.ProbeWrite).Failures[ReasonTimeout])
 		require.True(t, *p.Results()["a"].Up, "reads are answered")
-		require.Less(t, f.writes, 3600/60+5)
+		require.Less(t, f.writes, 10, "each may be a session that the server is still at")
+		require.Contains(t, p.Results()["a"].Note, "heartbeats in a row")
 	})
 }
 
