@@ -71,16 +71,20 @@ func (s *Surveyor) connections(in *state.Instance, k *surveyed) (*state.Connecti
 }
 
 // summarise adds up the connections, and what each sent again since the survey
-// before. A connection is known by its cookie, which is never used twice.
+// before. A connection is known by its cookie, which is never used twice. What
+// those of the first survey had sent again by then is not of our time.
 func (k *surveyed) summarise(sockets []socket) *state.Connections {
 	c := &state.Connections{Count: len(sockets)}
+	first := k.retransmitted == nil
 	now := make(map[uint64]uint32, len(sockets))
 	var sum time.Duration
 	for _, s := range sockets {
 		sum += s.roundTrip
 		c.MaxRoundTrip = max(c.MaxRoundTrip, s.roundTrip)
 		c.Unacknowledged += int64(s.unacked)
-		k.total += int64(s.retransmitted - min(s.retransmitted, k.retransmitted[s.cookie]))
+		if !first {
+			k.total += int64(s.retransmitted - min(s.retransmitted, k.retransmitted[s.cookie]))
+		}
 		now[s.cookie] = s.retransmitted
 	}
 	if len(sockets) > 0 {

@@ -3,15 +3,17 @@
 // nothing and knows neither metrics nor pods; what it returns are nouns of
 // package state.
 //
-// # Each tick
+// # Each read
 //
+// The agent reads as often as it looks for instances, every five to six seconds.
 // Reader.Instance reads the files of one cgroup, both versions, and looks at some
 // of its threads; Reader.Machine reads the node. Neither blocks: they read
 // procfs, sysfs and cgroup files alone. Threads are looked at in turn, at most
-// looksPerTick of the whole node in one tick, so that ten thousand threads cost no
+// looksPerRead of the whole node in one read, so that ten thousand threads cost no
 // more than a few hundred. A thread's waiting time is the kernel's own sum, so
 // one that is looked at seldom loses nothing but what it waited between the last
-// look and its end.
+// look and its end. What threads waited before an instance was first listed is not
+// counted: it is weeks for some and would be the waits of one moment.
 //
 // # In the background
 //

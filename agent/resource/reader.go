@@ -15,7 +15,7 @@ import (
 // key "" on version 2.
 type Dirs map[string]string
 
-// Reader reads the node and its instances. It keeps between ticks what it takes
+// Reader reads the node and its instances. It keeps between reads what it takes
 // to add up the waiting time of threads.
 type Reader struct {
 	root    string // of procfs
@@ -23,7 +23,7 @@ type Reader struct {
 	disks   blockdevice.FS
 	devices map[string]string // names by "major:minor"
 	tasks   map[string]*tasks // by instance
-	share   int               // looks at threads that each instance has in a tick
+	share   int               // looks at threads that each instance has in a read
 }
 
 // New returns a reader of the procfs and sysfs mounted there.
@@ -38,11 +38,11 @@ func New(procRoot, sysRoot string) (*Reader, error) {
 	}
 	return &Reader{
 		root: procRoot, proc: proc, disks: disks,
-		devices: map[string]string{}, tasks: map[string]*tasks{}, share: looksPerTick,
+		devices: map[string]string{}, tasks: map[string]*tasks{}, share: looksPerRead,
 	}, nil
 }
 
-// Begin says which instances this tick will read; the others are forgotten.
+// Begin says which instances this read is of; the others are forgotten.
 func (r *Reader) Begin(instances []state.Instance) {
 	here := make(map[string]bool, len(instances))
 	for i := range instances {
@@ -53,7 +53,7 @@ func (r *Reader) Begin(instances []state.Instance) {
 			delete(r.tasks, id)
 		}
 	}
-	r.share = max(1, looksPerTick/max(1, len(instances)))
+	r.share = max(1, looksPerRead/max(1, len(instances)))
 }
 
 // Instance reads one instance. With an error it returns what could be read.

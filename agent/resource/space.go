@@ -30,14 +30,16 @@ type wanted struct {
 func directories(e state.Engine) []wanted {
 	data := wanted{"data", []string{"."}}
 	switch e {
-	case state.PostgreSQL:
-		// pg_wal was pg_xlog until version 10; initdb --waldir makes it a link.
+	case state.PostgreSQL, state.OpenGauss:
+		// pg_wal was pg_xlog until version 10, and is so in openGauss; initdb
+		// --waldir makes it a link.
 		return []wanted{data, {"log", []string{"pg_wal", "pg_xlog"}}}
-	case state.MySQL, state.MariaDB:
+	case state.MySQL, state.MariaDB, state.Percona:
 		// #innodb_redo came with MySQL 8.0.30. Before, and in MariaDB, redo and
-		// binary logs lie in the data directory itself unless configured away.
+		// binary logs lie in the data directory itself unless configured away. What
+		// only speaks their protocol has a storage of its own.
 		return []wanted{data, {"log", []string{"#innodb_redo", "."}}}
-	case state.Redis:
+	case state.Redis, state.Valkey:
 		return []wanted{data, {"log", []string{"appendonlydir", "."}}}
 	}
 	return []wanted{data}
@@ -118,7 +120,7 @@ type descriptors struct {
 }
 
 // readDescriptors counts open descriptors and adds up the deleted files among
-// them, each file once.
+// them, each file once. With an error it returns what it had found by then.
 func readDescriptors(procRoot string, pids []int) (descriptors, error) {
 	found := descriptors{complete: true}
 	seen := map[[2]uint64]bool{}
@@ -134,6 +136,7 @@ func readDescriptors(procRoot string, pids []int) (descriptors, error) {
 			found.most, found.mostPID = n, pid
 		}
 		if err != nil && !ended(err) {
+			found.complete = false
 			return found, fmt.Errorf("list descriptors of process %d: %w", pid, err)
 		}
 		if !whole && err == nil {

@@ -38,7 +38,11 @@ type surveyed struct {
 	last  *state.Survey
 	began time.Time
 	busy  bool
-	// retransmitted has the count of each connection at the last survey.
+	// gone says that the instance went while it was busy: what comes of that is of
+	// nobody.
+	gone bool
+	// retransmitted has the count of each connection at the last survey, nil
+	// before the first.
 	retransmitted map[uint64]uint32
 	total         int64
 }
@@ -50,12 +54,19 @@ func NewSurveyor(procRoot string) *Surveyor {
 	return s
 }
 
-// Begin says which instances there are; the others are forgotten.
+// Begin says which instances there are; the others are forgotten. One whose
+// survey is under way is so only afterwards: otherwise a pod on a file system that
+// hangs would have one more hanging survey each time it comes back.
 func (s *Surveyor) Begin(instances []state.Instance) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for id := range s.kept {
-		if !slices.ContainsFunc(instances, func(in state.Instance) bool { return in.ID == id }) {
+	for id, k := range s.kept {
+		if slices.ContainsFunc(instances, func(in state.Instance) bool { return in.ID == id }) {
+			continue
+		}
+		if k.busy {
+			k.last, k.gone = nil, true
+		} else {
 			delete(s.kept, id)
 		}
 	}
@@ -68,7 +79,7 @@ func (s *Surveyor) Latest(in *state.Instance) *state.Survey {
 	defer s.mu.Unlock()
 	k := s.kept[in.ID]
 	if k == nil {
-		k = &surveyed{retransmitted: map[uint64]uint32{}}
+		k = &surveyed{}
 		s.kept[in.ID] = k
 	}
 	now := s.now()
@@ -81,6 +92,11 @@ func (s *Surveyor) Latest(in *state.Instance) *state.Survey {
 		done := s.guarded(&target, k)
 		s.mu.Lock()
 		defer s.mu.Unlock()
+		if k.gone {
+			// The next survey is of the instance that has its name now.
+			*k = surveyed{total: k.total}
+			return
+		}
 		k.last, k.busy = done, false
 	}()
 	return k.last

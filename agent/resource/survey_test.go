@@ -116,7 +116,7 @@ func TestConnectionsOfAPort(t *testing.T) {
 
 	s := NewSurveyor("/proc")
 	in := &state.Instance{MainPID: os.Getpid(), HostNetwork: true, Ports: []uint16{uint16(l.Addr().(*net.TCPAddr).Port)}}
-	k := &surveyed{retransmitted: map[uint64]uint32{}}
+	k := &surveyed{}
 	c, err := s.connections(in, k)
 	require.NoError(t, err)
 	require.Equal(t, 1, c.Count, "the server's end, and neither the listener nor the client's")
@@ -126,10 +126,11 @@ func TestConnectionsOfAPort(t *testing.T) {
 }
 
 func TestRetransmissionsAddUpOverSurveys(t *testing.T) {
-	k := &surveyed{retransmitted: map[uint64]uint32{}}
-	require.Equal(t, int64(5), k.summarise([]socket{{cookie: 1, retransmitted: 2}, {cookie: 2, retransmitted: 3}}).Retransmissions)
-	require.Equal(t, int64(6), k.summarise([]socket{{cookie: 1, retransmitted: 3}}).Retransmissions)
-	c := k.summarise([]socket{{cookie: 1, retransmitted: 3, roundTrip: 4, unacked: 1}, {cookie: 9, retransmitted: 1, roundTrip: 2, unacked: 2}})
+	k := &surveyed{}
+	require.Zero(t, k.summarise([]socket{{cookie: 1, retransmitted: 2}}).Retransmissions, "what was before the first survey is not of our time")
+	require.Equal(t, int64(4), k.summarise([]socket{{cookie: 1, retransmitted: 3}, {cookie: 2, retransmitted: 3}}).Retransmissions)
+	require.Equal(t, int64(6), k.summarise([]socket{{cookie: 1, retransmitted: 5}}).Retransmissions)
+	c := k.summarise([]socket{{cookie: 1, retransmitted: 5, roundTrip: 4, unacked: 1}, {cookie: 9, retransmitted: 1, roundTrip: 2, unacked: 2}})
 	require.Equal(t, &state.Connections{Count: 2, MeanRoundTrip: 3, MaxRoundTrip: 4, Unacknowledged: 3, Retransmissions: 7}, c)
 }
 
@@ -176,6 +177,62 @@ func TestSurveyThatHangsHoldsUpItselfAlone(t *testing.T) {
 		s.Begin([]state.Instance{{ID: "a"}})
 		require.Len(t, s.kept, 1)
 	})
+}
+
+func TestAnInstanceThatComesBackHasNoSecondSurvey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := NewSurveyor("testdata/proc")
+		hang := make(chan struct{})
+		surveys := 0
+		s.look = func(in *state.Instance, _ *surveyed) *state.Survey {
+			s.mu.Lock()
+			surveys++
+			s.mu.Unlock()
+			<-hang
+			return &state.Survey{Time: s.now()}
+		}
+		in := []state.Instance{{ID: "a"}}
+		for range 5 {
+			s.Begin(in)
+			require.Nil(t, s.Latest(&in[0]))
+			synctest.Wait()
+			s.Begin(nil)
+			time.Sleep(5 * time.Minute)
+		}
+		require.Equal(t, 1, surveys, "one that hangs, however often its instance comes back")
+		close(hang)
+		synctest.Wait()
+		s.Begin(in)
+		require.Nil(t, s.Latest(&in[0]), "what hung was of another instance of that name")
+		synctest.Wait()
+		require.NotNil(t, s.Latest(&in[0]))
+		require.Equal(t, 2, surveys)
+		s.Begin(nil)
+		require.Empty(t, s.kept)
+	})
+}
+
+func TestEnginesKeepTheirLogsWhereTheirRelativesDo(t *testing.T) {
+	same := map[state.Engine]state.Engine{state.OpenGauss: state.PostgreSQL, state.MariaDB: state.MySQL, state.Percona: state.MySQL, state.Valkey: state.Redis}
+	for _, f := range state.Engines() {
+		found := directories(f.Engine)
+		require.Equal(t, "data", found[0].name, f.Engine)
+		if as, ok := same[f.Engine]; ok {
+			require.Equal(t, directories(as), found, f.Engine)
+			require.Len(t, found, 2, f.Engine)
+		} else if state.Engine(f.Wire) != f.Engine {
+			require.Len(t, found, 1, "%s has a storage of its own", f.Engine)
+		}
+	}
+}
+
+func TestDescriptorsThatCannotBeListedAreNotAllThereAre(t *testing.T) {
+	proc := t.TempDir()
+	require.NoError(t, os.MkdirAll(filepath.Join(proc, "7"), 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(proc, "7/fd"), nil, 0o600))
+	found, err := readDescriptors(proc, []int{7})
+	require.Error(t, err)
+	require.False(t, found.complete)
 }
 
 func TestSurveyOfThisProcess(t *testing.T) {

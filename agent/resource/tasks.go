@@ -16,9 +16,9 @@ import (
 	"github.com/mooring-dev/mooring/agent/state"
 )
 
-// looksPerTick bounds how many threads of all instances are looked at in one
-// tick. A look is two small files, about ten microseconds.
-const looksPerTick = 512
+// looksPerRead bounds how many threads of all instances are looked at in one
+// read. A look is two small files, about ten microseconds.
+const looksPerRead = 512
 
 // tasks is what is remembered of an instance's threads.
 type tasks struct {
@@ -33,6 +33,9 @@ type thread struct {
 	runDelay        uint64
 	uninterruptible bool
 	round           uint32 // in which it was last listed
+	// old is a thread that was there when the instance was first listed and was
+	// not looked at yet: what it waited until then is not of our time.
+	old bool
 }
 
 // readTasks counts an instance's tasks and looks at its share of the threads.
@@ -50,7 +53,7 @@ func (r *Reader) readTasks(in *state.Instance, list string) (state.TaskUsage, er
 	t.round++
 	for _, id := range ids {
 		if t.threads[id] == nil {
-			t.threads[id] = &thread{}
+			t.threads[id] = &thread{old: t.round == 1}
 		}
 		t.threads[id].round = t.round
 	}
@@ -84,8 +87,9 @@ func (r *Reader) lookAt(t *tasks, ids []int) error {
 	return nil
 }
 
-// look adds what a thread waited since it was last looked at. What is smaller
-// than before is of another thread under the same number.
+// look adds what a thread waited since it was last looked at, or since it began
+// where it did so after the first listing. What is smaller than before is of
+// another thread under the same number.
 func (r *Reader) look(t *tasks, id int) error {
 	// In the directory of any thread there is its process's list of threads,
 	// and in that its own figures; those outside are of the whole process.
@@ -103,12 +107,14 @@ func (r *Reader) look(t *tasks, id int) error {
 		return err
 	}
 	th := t.threads[id]
-	if delay >= th.runDelay {
+	switch {
+	case th.old:
+	case delay >= th.runDelay:
 		t.runDelay += time.Duration(delay - th.runDelay)
-	} else {
+	default:
 		t.runDelay += time.Duration(delay)
 	}
-	th.runDelay = delay
+	th.runDelay, th.old = delay, false
 	data, err = readSmall(at+"/task/"+strconv.Itoa(id)+"/stat", buf[:])
 	if ended(err) {
 		return nil

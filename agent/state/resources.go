@@ -128,7 +128,7 @@ type DescriptorUsage struct {
 
 // Directory is the file system that holds one of an instance's directories.
 type Directory struct {
-	// Name is "data", "log" or "backup"; Path is in the instance's mount namespace.
+	// Name is "data" or "log"; Path is in the instance's mount namespace.
 	Name           string `json:"name"`
 	Path           string `json:"path"`
 	SizeBytes      int64  `json:"sizeBytes"`
