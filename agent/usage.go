@@ -35,14 +35,7 @@ func (a *Agent) readUsage(next *state.Snapshot) {
 	c := &a.collector
 	before := a.Snapshot()
 	if before != nil && time.Since(c.usage.looked) < a.cfg.Discover {
-		next.Machine = before.Machine
-		usage := make(map[string]*state.Usage, len(before.Instances))
-		for i := range before.Instances {
-			usage[before.Instances[i].ID] = before.Instances[i].Usage
-		}
-		for i := range next.Instances {
-			next.Instances[i].Usage = usage[next.Instances[i].ID]
-		}
+		carryUsage(before, next)
 		c.runs = append(c.runs, c.usage.runs...)
 		return
 	}
@@ -51,6 +44,23 @@ func (a *Agent) readUsage(next *state.Snapshot) {
 	c.timed("machine", func() error { return c.usage.readMachine(&a.cfg, next) })
 	c.timed("usage", func() error { return c.usage.readInstances(&a.cfg, a.cgroups, next) })
 	c.usage.runs = slices.Clone(c.runs[read:])
+}
+
+// carryUsage takes over what was read for the snapshot before. An instance whose
+// server or cgroup is another one since has nothing yet: the figures of the one
+// before would be taken for its own.
+func carryUsage(before, next *state.Snapshot) {
+	next.Machine = before.Machine
+	was := make(map[string]*state.InstanceStatus, len(before.Instances))
+	for i := range before.Instances {
+		was[before.Instances[i].ID] = &before.Instances[i]
+	}
+	for i := range next.Instances {
+		in := &next.Instances[i]
+		if old := was[in.ID]; old != nil && old.Cgroup.ID == in.Cgroup.ID && old.MainPID == in.MainPID {
+			in.Usage = old.Usage
+		}
+	}
 }
 
 // openLatency attaches the timers of block requests and fsync, and reports on
