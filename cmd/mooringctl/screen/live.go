@@ -119,20 +119,26 @@ func (l *Live) press(key byte) bool {
 	return true
 }
 
+// size is that of a terminal, or the usual one where it does not tell: a serial
+// line says 0 by 0.
+func size(columns, rows int, err error) (int, int) {
+	if err != nil || columns <= 0 || rows <= 0 {
+		return 80, 24
+	}
+	return columns, rows
+}
+
 func (l *Live) draw(f *Frame, tty *os.File) error {
 	if tty == nil {
 		_, err := io.WriteString(l.Out, strings.Join(f.Lines(plain), "\n")+"\n\n")
 		return err
 	}
-	columns, rows, err := term.GetSize(int(tty.Fd()))
-	if err != nil {
-		columns, rows = 80, 24
-	}
+	columns, rows := size(term.GetSize(int(tty.Fd())))
 	lines := append(f.Lines(columns), "", Cut("sorted by "+l.Sort+"; s: next order, q: quit", columns))
 	if len(lines) > rows {
 		lines = lines[:max(rows, 0)]
 	}
 	// In raw mode a line feed does not return the carriage.
-	_, err = io.WriteString(l.Out, home+strings.Join(lines, wipe+"\r\n")+wipe+rest)
+	_, err := io.WriteString(l.Out, home+strings.Join(lines, wipe+"\r\n")+wipe+rest)
 	return err
 }

@@ -169,6 +169,18 @@ func TestWithoutATerminalFramesHoldNoEscapes(t *testing.T) {
 	require.NotContains(t, b.String(), "\x1b")
 }
 
+func TestATerminalWithoutASizeIsDrawnOn(t *testing.T) {
+	type got struct{ columns, rows int }
+	of := func(columns, rows int, err error) got {
+		columns, rows = size(columns, rows, err)
+		return got{columns, rows}
+	}
+	require.Equal(t, got{200, 50}, of(200, 50, nil))
+	require.Equal(t, got{80, 24}, of(0, 0, nil), "a serial line")
+	require.Equal(t, got{80, 24}, of(80, 0, nil))
+	require.Equal(t, got{80, 24}, of(0, 0, errors.New("no terminal")))
+}
+
 func TestKeysSortAndEnd(t *testing.T) {
 	l := Live{Sort: "load"}
 	seen := map[string]bool{}
