@@ -57,7 +57,7 @@ func (v *view) notMeasured() []string {
 	if age := v.now.Sub(v.points[len(v.points)-1].End()); age > time.Minute {
 		add(true, fmt.Sprintf("the last %s: the instance was not seen in that time", duration(age)))
 	}
-	add(!s.Statements, "statements: the statement probe is off (mooringctl status says why)")
+	add(!s.Statements, "statements: they are not timed here or could not be read (mooringctl status says why)")
 	add(s.Statements && !s.Waits[trend.Client].Known, "digests, transactions and blocked clients: the agent's statement probe does not tell them")
 	if n := v.share(state.DigestTLS); n > 0 {
 		add(true, fmt.Sprintf("the texts of %s of statements: their connections are encrypted", percent(n)))

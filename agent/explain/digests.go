@@ -162,8 +162,10 @@ func (v *view) text(id string) []string {
 	return nil
 }
 
-// newDigests names digests that were never seen before and take a large part of
-// the load. Of a history that is hardly longer than the window nothing is new.
+// newDigests names digests that take a large part of the load and were not among
+// the heaviest before. Whether they were called at all then is not known: their
+// counts begin when they are shown. Of a history that is hardly longer than the
+// window nothing is new.
 func (v *view) newDigests() []Finding {
 	if v.first == 0 || float64(v.first) < normalPoints.value() && v.points[v.first].Start.Sub(v.points[0].Start) < DefaultSince {
 		return nil
@@ -184,12 +186,12 @@ func (v *view) newDigests() []Finding {
 		in := digestOf(s, d.ID)
 		out = append(out, v.finding(r, Finding{
 			Kind: KindNewDigest, Severity: Warning, impact: s.Load(in.Busy),
-			Title: fmt.Sprintf("a new statement takes %s of the load: digest %s", percent(min(1, ratio(in.Busy.Seconds(), s.Total.Busy.Seconds()))), d.ID),
+			Title: fmt.Sprintf("a statement that was not among the heaviest takes %s of the load: digest %s", percent(min(1, ratio(in.Busy.Seconds(), s.Total.Busy.Seconds()))), d.ID),
 			Evidence: append([]string{
 				fmt.Sprintf("mean %s, p99 up to %s, %s (%s sessions on average) over %s", duration(in.Mean()), duration(in.P99), rate(s.Rate(in.Calls)), digits(s.Load(in.Busy)), duration(s.Length)),
 				fmt.Sprintf("not among the heaviest in the %s before", duration(v.points[v.first].Start.Sub(v.points[0].Start))),
 			}, v.text(d.ID)...),
-			Next: "see what was released, and look at its plan (EXPLAIN)",
+			Next: "see whether it is new (what was released?), grew or runs now and then (a report?), and look at its plan (EXPLAIN)",
 		}))
 	}
 	return heaviest(out)

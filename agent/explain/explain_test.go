@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/mooring-dev/mooring/agent/state"
 	"github.com/mooring-dev/mooring/agent/trend"
 )
 
@@ -153,7 +154,7 @@ var causes = []cause{
 	{"texts not read", func(p *trend.Summary) {
 		p.Digests = append(p.Digests, digest("unsampled", 100, 100*time.Millisecond, 9))
 	}, KindCoverage, nil, Notice},
-	{"statements lost", func(p *trend.Summary) { p.Lost = 3 }, KindCoverage, nil, Notice},
+	{"statements lost", func(p *trend.Summary) { p.Lost.Uncounted = 3 }, KindCoverage, nil, Notice},
 	{"bytes not seen", func(p *trend.Summary) { p.SeenBytes = 9e5 }, KindCoverage, nil, Notice},
 }
 
@@ -278,6 +279,75 @@ func TestWithoutIOFiguresALockIsSaidToBeLessSure(t *testing.T) {
 	require.Contains(t, fmt.Sprint(p.NotMeasured), "io.pressure")
 }
 
+func TestStatementsThatWereCountedAreNotLost(t *testing.T) {
+	literals := func(p *trend.Summary) { p.Lost = trend.Losses{Known: true, Partial: 200000} }
+	require.Empty(t, page(history(120, literals)).Findings, "texts of any instance of the node were not read")
+	p := page(history(120, func(p *trend.Summary) {
+		literals(p)
+		p.Digests = append(p.Digests, digest("unsampled", 100, 100*time.Millisecond, 9))
+	}))
+	require.Equal(t, []string{KindCoverage}, kinds(p))
+	require.Contains(t, p.Findings[0].Evidence[1], "counted without their text")
+	p = page(history(120, func(p *trend.Summary) { p.Lost = trend.Losses{Known: true, Uncounted: 1} }))
+	require.Contains(t, p.Findings[0].Evidence[0], "uncounted 30 times")
+}
+
+func TestTheNextStepIsOneThatIsTaken(t *testing.T) {
+	short := func(p *trend.Summary) {
+		p.Limits.MemoryInUse, p.OOMKills = 8<<30-1<<20, 1
+		p.Waits[trend.Throttled].Total = 12 * time.Second
+	}
+	next := func(o trend.Owner) []string {
+		h := history(6, short)
+		h.Owner = o
+		var out []string
+		for _, f := range page(h).Findings {
+			out = append(out, f.Next)
+		}
+		require.Len(t, out, 3)
+		return out
+	}
+	for _, n := range next(trend.Owner{}) {
+		require.Contains(t, n, ": mooringctl resize shop/orders-0/pg --")
+	}
+	pod := trend.Owner{Namespace: "shop", Pod: "orders-0", Policy: "shop/orders", Kubelet: true}
+	for _, n := range next(pod) {
+		require.Contains(t, n, "kubectl mooring resize -n shop --policy orders --pods orders-0 --")
+		require.NotContains(t, n, "mooringctl resize")
+	}
+	pod.Policy = ""
+	for _, n := range next(pod) {
+		require.Contains(t, n, "DatabasePolicy")
+		require.NotContains(t, n, "mooringctl resize")
+	}
+}
+
+func TestWhereEnginesTellOfTheirLocks(t *testing.T) {
+	same := map[state.Engine]state.Engine{state.Percona: state.MySQL, state.Valkey: state.Redis}
+	general := lockQuery("")
+	for _, f := range state.Engines() {
+		switch as, ok := same[f.Engine]; {
+		case ok:
+			require.Equal(t, lockQuery(string(as)), lockQuery(string(f.Engine)), f.Engine)
+		case state.Engine(f.Wire) == f.Engine:
+			require.NotEqual(t, general, lockQuery(string(f.Engine)), f.Engine)
+		default:
+			require.NotEqual(t, lockQuery(string(f.Wire)), lockQuery(string(f.Engine)), "%s has views of its own", f.Engine)
+		}
+	}
+}
+
+func TestAGapEndsWhatIsKnownToHaveHeld(t *testing.T) {
+	h := history(80, func(p *trend.Summary) { p.Limits.LocalShare = 0.4 })
+	for i := range h.Points[:60] {
+		h.Points[i].Start = h.Points[i].Start.Add(-time.Hour)
+	}
+	p := page(h)
+	require.Equal(t, []string{KindRemote}, kinds(p))
+	require.Equal(t, now.Add(-60*step), p.Findings[0].Since)
+	require.True(t, p.Findings[0].SinceAtLeast)
+}
+
 func TestNothingMeasuredIsSaid(t *testing.T) {
 	p := page(trend.History{ID: "x"})
 	require.Equal(t, "nothing could be looked at", p.Verdict())
@@ -317,7 +387,9 @@ func anyHistory() *rapid.Generator[trend.History] {
 			p.Fsync = trend.Quick{Known: known.Draw(t, "fsync known"), Count: count.Draw(t, "fsyncs"), Sum: figure("fsync"), P99: figure("fsync p99")}
 			p.Gauges = trend.Gauges{InFlight: rapid.Int().Draw(t, "flight"), OldestInFlight: figure("oldest"), OldestTransaction: figure("oldest tx")}
 			p.Limits = trend.Limits{Known: true, MemoryBytes: rapid.Int64().Draw(t, "limit"), MemoryInUse: rapid.Int64().Draw(t, "use"), CPUMillicores: rapid.Int64().Draw(t, "milli"), LocalKnown: true, LocalShare: rapid.Float64().Draw(t, "local")}
-			p.SeenBytes, p.SocketBytes, p.Lost = count.Draw(t, "seen"), count.Draw(t, "socket"), count.Draw(t, "lost")
+			p.SeenBytes, p.SocketBytes = count.Draw(t, "seen"), count.Draw(t, "socket")
+			p.Lost = trend.Losses{Known: true, Uncounted: count.Draw(t, "uncounted"), Partial: count.Draw(t, "partial")}
+			h.Owner = trend.Owner{Namespace: "n", Pod: rapid.SampledFrom([]string{"", "p"}).Draw(t, "pod"), Policy: rapid.SampledFrom([]string{"", "n/p", "/"}).Draw(t, "policy"), Kubelet: known.Draw(t, "kubelet")}
 			p.OOMKills, p.Restarts = rapid.Int64Range(-1, 2).Draw(t, "oom"), rapid.IntRange(0, 1).Draw(t, "restarts")
 			p.Replication = trend.Replication{Known: known.Draw(t, "repl"), Delay: figure("delay"), Bytes: count.Draw(t, "bytes")}
 			for _, id := range []string{"a", "b", "tls", "other", "unsampled"} {

@@ -3,6 +3,7 @@ package explain
 import (
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/mooring-dev/mooring/agent/trend"
@@ -42,9 +43,23 @@ func (v *view) throttling() []Finding {
 		// What was withheld is wanted on top, but a queue that runs dry wants less
 		// than it did: never suggest more than double.
 		want := min(2, 1/(1-min(share, 0.5))) * float64(m)
-		f.Next = fmt.Sprintf("raise the limit: mooringctl resize %s --cpu %dm; or find what uses it with mooringctl top", v.h.ID, int64(math.Ceil(want/100))*100)
+		f.Next = fmt.Sprintf("raise the limit: %s; or find what uses it with mooringctl top", v.resize(fmt.Sprintf("--cpu %dm", int64(math.Ceil(want/100))*100)))
 	}
 	return []Finding{v.finding(r, f)}
+}
+
+// resize is how the instance gets another limit: the agent does not write one
+// that is the kubelet's.
+func (v *view) resize(flags string) string {
+	o := v.h.Owner
+	if !o.Kubelet {
+		return fmt.Sprintf("mooringctl resize %s %s", v.h.ID, flags)
+	}
+	namespace, policy, ok := strings.Cut(o.Policy, "/")
+	if !ok || o.Pod == "" {
+		return "its kubelet writes it, so change it where the pod is declared, or have a DatabasePolicy select the pod and use kubectl mooring resize"
+	}
+	return fmt.Sprintf("kubectl mooring resize -n %s --policy %s --pods %s %s", namespace, policy, o.Pod, flags)
 }
 
 // queued is the share of CPU time and the wait for it that was wait.
@@ -164,7 +179,7 @@ func (v *view) memory() []Finding {
 	f := Finding{
 		Kind: KindMemory, Severity: Warning, impact: stall,
 		Title: fmt.Sprintf("stalls for memory %s of the time", percent(stall)),
-		Next:  fmt.Sprintf("lower what the database may use (buffer pool, work memory, connections) or raise the limit: mooringctl resize %s --memory SIZE", v.h.ID),
+		Next:  "lower what the database may use (buffer pool, work memory, connections) or raise the limit: " + v.resize("--memory SIZE"),
 	}
 	if use >= memoryNear.value() {
 		f.Title = fmt.Sprintf("memory is near its limit: %s of it cannot be reclaimed", percent(use))
@@ -191,7 +206,7 @@ func (v *view) oomKills() []Finding {
 		Kind: KindOOM, Severity: Critical, impact: float64(s.OOMKills),
 		Title:    "the kernel killed processes of it for lack of memory",
 		Evidence: []string{fmt.Sprintf("%d killed within %s (memory.events oom_kill), limit %s", s.OOMKills, duration(s.Length), bytes(s.Limits.MemoryBytes))},
-		Next:     fmt.Sprintf("raise the limit: mooringctl resize %s --memory SIZE; then look in the database's log for what asked for memory", v.h.ID),
+		Next:     "raise the limit: " + v.resize("--memory SIZE") + "; then look in the database's log for what asked for memory",
 	})}
 }
 
@@ -263,7 +278,7 @@ func span(seconds float64) time.Duration {
 	}
 }
 
-func times(n int) string {
+func times[T int | uint64](n T) string {
 	if n == 1 {
 		return "once"
 	}

@@ -92,16 +92,23 @@ func oldest(s *trend.Summary) string {
 	return fmt.Sprintf("up to %d transactions open, the oldest for %s", s.OpenTransactions, duration(s.OldestTransaction))
 }
 
-// lockQuery is where an engine tells of its locks.
+// lockQuery is where an engine tells of its locks. One that only speaks another's
+// protocol does not have its views.
 func lockQuery(engine string) string {
 	switch state.Engine(engine) {
 	case state.PostgreSQL:
 		return "pg_locks, pg_blocking_pids(pid)"
-	case state.MySQL:
+	case state.OpenGauss:
+		return "pg_locks, pg_stat_activity"
+	case state.MySQL, state.Percona:
 		return "sys.innodb_lock_waits"
 	case state.MariaDB:
 		return "information_schema.innodb_lock_waits"
-	case state.Redis:
+	case state.TiDB:
+		return "information_schema.data_lock_waits"
+	case state.MongoDB:
+		return "db.currentOp({waitingForLock: true})"
+	case state.Redis, state.Valkey:
 		return "SLOWLOG GET, CLIENT LIST: one long command holds all others up"
 	}
 	return "its view of locks"
@@ -179,14 +186,19 @@ func (v *view) coverage() []Finding {
 	if n := v.share(state.DigestUnsampled); n >= unseenShare.value() {
 		evidence = append(evidence, fmt.Sprintf("%s of statements are counted without their text (digest unsampled), over %s", percent(n), duration(s.Length)))
 	}
-	if s.Lost > 0 {
-		evidence = append(evidence, fmt.Sprintf("%d statements on this node could not be recorded, over %s; mooringctl status -o json has the reasons", s.Lost, duration(s.Length)))
+	if s.Lost.Uncounted > 0 {
+		evidence = append(evidence, fmt.Sprintf("statements or whole connections went uncounted %s on this node, over %s; mooringctl status -o json has the reasons", times(s.Lost.Uncounted), duration(s.Length)))
 	}
 	if seen := ratio(float64(s.SeenBytes), float64(s.SocketBytes)); s.SocketBytes > 0 && 1-seen >= unseenShare.value() {
 		evidence = append(evidence, fmt.Sprintf("the probe saw %s of the bytes its connections carried, over %s", percent(seen), duration(s.Length)))
 	}
 	if len(evidence) == 0 {
 		return nil
+	}
+	// By itself this says nothing of this instance: it may be another's, whose
+	// statements were counted all the same.
+	if s.Lost.Partial > 0 {
+		evidence = append(evidence, fmt.Sprintf("statements were counted without their text, record or error code %s on this node", times(s.Lost.Partial)))
 	}
 	f := v.finding(run{v.first, len(v.points) - 1}, Finding{
 		Kind: KindCoverage, Severity: Notice, impact: float64(len(evidence)),

@@ -98,7 +98,7 @@ func (r run) overlaps(o run) bool { return r.from <= o.to && o.from <= r.to }
 
 // episode finds the newest run that reaches into the window and in which the
 // condition is met for at least so long. A single point between in which it is
-// not met does not end a run.
+// not met does not end a run; a gap does, of which nothing is known.
 func (v *view) episode(least time.Duration, met func(*trend.Summary) bool) (run, bool) {
 	for to := len(v.points) - 1; to >= v.first; to-- {
 		if !met(&v.points[to]) {
@@ -107,6 +107,9 @@ func (v *view) episode(least time.Duration, met func(*trend.Summary) bool) (run,
 		r := run{to, to}
 		long := v.points[to].Length
 		for i, misses := to-1, 0; i >= 0 && misses < 2; i-- {
+			if v.afterGap(i + 1) {
+				break
+			}
 			if !met(&v.points[i]) {
 				misses++
 				continue
@@ -122,6 +125,11 @@ func (v *view) episode(least time.Duration, met func(*trend.Summary) bool) (run,
 	return run{}, false
 }
 
+// afterGap says that nothing is known of the time before a point.
+func (v *view) afterGap(i int) bool {
+	return i == 0 || v.points[i].Start.Sub(v.points[i-1].End()) > trend.MaxGap
+}
+
 // sum is what happened in the part of a run that lies in the window.
 func (v *view) sum(r run) *trend.Summary {
 	s := trend.Merge(v.points[max(r.from, v.first):r.to+1], 1<<30)
@@ -131,7 +139,7 @@ func (v *view) sum(r run) *trend.Summary {
 // finding fills in when it was.
 func (v *view) finding(r run, f Finding) Finding {
 	f.run = r
-	f.Since, f.SinceAtLeast = v.points[r.from].Start, r.from == 0
+	f.Since, f.SinceAtLeast = v.points[r.from].Start, v.afterGap(r.from)
 	if r.to < len(v.points)-2 {
 		f.Until = v.points[r.to].End()
 	}

@@ -275,7 +275,9 @@ type Probe struct {
 	Mode string `json:"mode"`
 	// Detail says why this mode was chosen.
 	Detail string `json:"detail,omitempty"`
-	// Lost counts statements that could not be recorded, by reason.
+	// Lost counts what the probe could not count as it should, by the reasons of
+	// package bpf: a statement or connection that is missing everywhere, or one that
+	// was counted without its text, record or error code.
 	Lost map[string]uint64 `json:"lost,omitempty"`
 	// Events counts what the kernel told one by one, by kind.
 	Events map[string]uint64 `json:"events,omitempty"`

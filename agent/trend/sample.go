@@ -146,8 +146,8 @@ type Sample struct {
 	// Cgroup and MainPID tell a remade container and a restarted server.
 	Cgroup  uint64
 	MainPID int
-	// Statements says that statements are timed; without it the figures of
-	// statements are zero because nobody looked.
+	// Statements says that statements are timed and could be read; without it the
+	// figures of statements are zero because nobody looked.
 	Statements bool
 	Total      Counts
 	Histogram  Histogram
@@ -157,7 +157,7 @@ type Sample struct {
 	Codes  map[string]uint64
 	Limits Limits
 	CPU    Meter
-	// OOMKills counts killed processes.
+	// OOMKills counts killed processes, where Limits are known.
 	OOMKills int64
 	Waits    [WaitCount]Meter
 	// Fsync and Block are the latency of fsync and of block I/O.
@@ -166,8 +166,46 @@ type Sample struct {
 	// SeenBytes and SocketBytes are how much of the traffic was seen; 0 where
 	// the kernel does not tell.
 	SeenBytes, SocketBytes uint64
-	// Lost are statements that could not be recorded, on the whole node.
-	Lost uint64
+	// Lost is of the whole node.
+	Lost Losses
+}
+
+// Losses are what the statement timer did not count as it should.
+type Losses struct {
+	// Known is false where nothing is timed and where the losses could not be read.
+	Known bool
+	// Uncounted is how often a connection could not be followed or a statement not
+	// be counted: these are missing everywhere. Partial is how often a statement
+	// was counted without its text, its record or its error code.
+	Uncounted, Partial uint64
+}
+
+// LossesOf adds up the reasons of Lost in package bpf. One that it does not know,
+// of a newer agent, is taken for partial.
+func LossesOf(reasons map[string]uint64) Losses {
+	out := Losses{Known: len(reasons) > 0}
+	for reason, n := range reasons {
+		switch reason {
+		case "connections_full", "operations_full", "pids_full", "unreadable", "tls_unseen":
+			out.Uncounted += n
+		case "aborted": // a client hung up; nothing is missing
+		default:
+			out.Partial += n
+		}
+	}
+	return out
+}
+
+// minus is what was lost since old.
+func (l Losses) minus(old Losses) Losses {
+	if !l.Known || !old.Known {
+		return Losses{}
+	}
+	return Losses{true, grown(l.Uncounted, old.Uncounted), grown(l.Partial, old.Partial)}
+}
+
+func (l Losses) plus(o Losses) Losses {
+	return Losses{l.Known || o.Known, l.Uncounted + o.Uncounted, l.Partial + o.Partial}
 }
 
 // auth is the operation that is no statement.
@@ -192,23 +230,13 @@ func gaugesOf(in *state.InstanceStatus) Gauges {
 func SampleOf(s *state.Snapshot, in *state.InstanceStatus) Sample {
 	out := Sample{
 		Time: s.Time, ID: in.ID, Name: in.Name, Engine: string(in.Engine), Cgroup: in.Cgroup.ID, MainPID: in.MainPID,
-		Statements: s.Probe.Mode != "off" && s.Probe.Mode != "", Gauges: gaugesOf(in), Histogram: Histogram{Schema: operationSchema},
+		Gauges: gaugesOf(in), Histogram: Histogram{Schema: operationSchema}, Lost: LossesOf(s.Probe.Lost),
 	}
-	for _, n := range s.Probe.Lost {
-		out.Lost += n
+	// Where they could not be read, some of the operations may be there.
+	if in.Statements != nil {
+		out.operations(in.Operations)
+		out.statements(in.Statements)
 	}
-	for _, o := range in.Operations {
-		if o.Name == auth {
-			continue
-		}
-		c := Counts{Calls: o.Count, Rows: o.Rows, Busy: o.Sum}
-		if o.Error {
-			c.Errors = o.Count
-		}
-		out.Total.add(c)
-		out.Histogram.add(o.Native)
-	}
-	out.statements(in.Statements)
 	out.usage(in.Usage)
 	if a := in.Active; a != nil && a.Lag != nil {
 		out.Replication = Replication{Known: true, Delay: *a.Lag}
@@ -222,10 +250,22 @@ func SampleOf(s *state.Snapshot, in *state.InstanceStatus) Sample {
 	return out
 }
 
-func (s *Sample) statements(st *state.Statements) {
-	if st == nil {
-		return
+func (s *Sample) operations(all []state.Operation) {
+	for _, o := range all {
+		if o.Name == auth {
+			continue
+		}
+		c := Counts{Calls: o.Count, Rows: o.Rows, Busy: o.Sum}
+		if o.Error {
+			c.Errors = o.Count
+		}
+		s.Total.add(c)
+		s.Histogram.add(o.Native)
 	}
+}
+
+func (s *Sample) statements(st *state.Statements) {
+	s.Statements = true
 	s.SeenBytes, s.SocketBytes = st.Traffic.SeenBytes, st.Traffic.SocketBytes
 	s.Waits[Client] = Meter{true, st.Traffic.Blocked}
 	s.Digests = make([]Digest, 0, len(st.Digests))

@@ -41,7 +41,9 @@ type Summary struct {
 	Start  time.Time
 	Length time.Duration
 	// Restarts counts servers that took another's place.
-	Restarts   int
+	Restarts int
+	// Statements says that statements were read at both ends; without it their
+	// figures are zero. OOMKills are so where one end's Limits are not known.
 	Statements bool
 	Total      Counts
 	// P99 of a summary that was made of several is the highest of theirs.
@@ -60,7 +62,8 @@ type Summary struct {
 	// them.
 	Digests []DigestSummary
 	// Other figures by which the page says what it could not see.
-	SeenBytes, SocketBytes, Lost uint64
+	SeenBytes, SocketBytes uint64
+	Lost                   Losses
 }
 
 // End is when the interval was over.
@@ -87,14 +90,16 @@ func (s *Summary) Load(d time.Duration) float64 {
 const codes = 4
 
 // Between is what happened from old to now, with the given number of digests.
-// A clock that did not go forward gives a summary without length.
+// A clock that did not go forward gives a summary without length. What could not
+// be read at one of both ends is left out: it would begin from zero.
 func Between(old, now *Sample, digests int) Summary {
 	out := Summary{
-		Start: old.Time, Length: max(0, now.Time.Sub(old.Time)), Statements: now.Statements,
-		Total: now.Total.minus(old.Total), P99: now.Histogram.minus(old.Histogram).Quantile(0.99),
-		Gauges: now.Gauges, Limits: now.Limits, Replication: now.Replication,
-		SeenBytes: grown(now.SeenBytes, old.SeenBytes), SocketBytes: grown(now.SocketBytes, old.SocketBytes), Lost: grown(now.Lost, old.Lost),
+		Start: old.Time, Length: max(0, now.Time.Sub(old.Time)), Statements: old.Statements && now.Statements,
+		Gauges: now.Gauges, Limits: now.Limits, Replication: now.Replication, Lost: now.Lost.minus(old.Lost),
 		Fsync: quick(old.Fsync, now.Fsync), Block: quick(old.Block, now.Block),
+	}
+	if out.Statements {
+		out.statements(old, now, digests)
 	}
 	if now.MainPID != old.MainPID {
 		out.Restarts = 1
@@ -108,19 +113,26 @@ func Between(old, now *Sample, digests int) Summary {
 		}
 	}
 	out.CPU = meter(before.CPU, now.CPU)
-	out.OOMKills = grown(now.OOMKills, before.OOMKills)
+	if old.Limits.Known && now.Limits.Known {
+		out.OOMKills = grown(now.OOMKills, before.OOMKills)
+	}
 	for w := range out.Waits {
 		out.Waits[w] = meter(before.Waits[w], now.Waits[w])
 	}
 	out.Waits[Fsync] = Meter{out.Fsync.Known, out.Fsync.Sum}
+	return out
+}
+
+func (s *Summary) statements(old, now *Sample, digests int) {
+	s.Total, s.P99 = now.Total.minus(old.Total), now.Histogram.minus(old.Histogram).Quantile(0.99)
+	s.SeenBytes, s.SocketBytes = grown(now.SeenBytes, old.SeenBytes), grown(now.SocketBytes, old.SocketBytes)
 	for code, n := range now.Codes {
 		if n = grown(n, old.Codes[code]); n > 0 {
-			out.Codes = append(out.Codes, Code{code, n})
+			s.Codes = append(s.Codes, Code{code, n})
 		}
 	}
-	out.Codes = commonest(out.Codes)
-	out.Digests = digestsBetween(old, now, digests)
-	return out
+	s.Codes = commonest(s.Codes)
+	s.Digests = digestsBetween(old, now, digests)
 }
 
 // meter is known only where both are: what had been counted when measuring
@@ -224,7 +236,7 @@ func (s *Summary) join(next *Summary) {
 	s.Fsync, s.Block = s.Fsync.plus(next.Fsync), s.Block.plus(next.Block)
 	s.SeenBytes += next.SeenBytes
 	s.SocketBytes += next.SocketBytes
-	s.Lost += next.Lost
+	s.Lost = s.Lost.plus(next.Lost)
 	byCode := map[string]uint64{}
 	for _, c := range slices.Concat(s.Codes, next.Codes) {
 		byCode[c.Code] += c.Count

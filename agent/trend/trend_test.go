@@ -112,19 +112,104 @@ func TestASampleIsTakenFromASnapshot(t *testing.T) {
 			Digests: []state.Digest{{ID: "d", Text: "SELECT ?", Errors: 2, Rows: 7, Duration: state.Distribution{Count: 12, Sum: 2 * time.Second, Native: map[int]uint64{-2: 12}}}},
 		},
 	}
-	snap := &state.Snapshot{Time: begin, Probe: state.Probe{Mode: "fentry", Lost: map[string]uint64{"a": 1, "b": 2}}}
+	snap := &state.Snapshot{Time: begin, Probe: state.Probe{Mode: "fentry", Lost: map[string]uint64{"unreadable": 1, "tls_unseen": 2, "budget": 40, "newer": 2, "aborted": 700}}}
 	s := SampleOf(snap, &in)
 	require.Equal(t, Counts{Calls: 12, Errors: 2, Rows: 7, Busy: 2 * time.Second}, s.Total)
 	require.Equal(t, map[int]uint64{-8: 11, 0: 1}, s.Histogram.Buckets)
 	require.Equal(t, Meter{true, time.Minute}, s.Waits[Client])
 	require.Equal(t, Meter{true, 2 * time.Second}, s.Waits[Throttled])
 	require.InDelta(t, 0.75, s.Limits.LocalShare, 1e-9)
-	require.Equal(t, uint64(3), s.Lost)
+	require.Equal(t, Losses{Known: true, Uncounted: 3, Partial: 42}, s.Lost)
 	require.Equal(t, "SELECT ?", s.Digests[0].Text)
 	require.Equal(t, uint64(2), s.Codes["1062"])
 	in.Cgroup.Shared, in.Statements, snap.Probe.Mode = "it is the root", nil, "off"
 	s = SampleOf(snap, &in)
 	require.False(t, s.Limits.Known || s.CPU.Known || s.Waits[Throttled].Known || s.Waits[Client].Known || s.Statements)
+}
+
+func TestWhatOneEndDoesNotKnowIsNotTakenForZero(t *testing.T) {
+	known, unknown := sample(0, 1000), Sample{Time: begin.Add(Step), ID: "i", Cgroup: 7, MainPID: 9}
+	known.Limits.Known, known.OOMKills, known.Lost = true, 5, Losses{true, 6, 7}
+	known.SeenBytes, known.SocketBytes = 8, 9
+	again := known
+	again.Time = begin.Add(2 * Step)
+	for _, ends := range [][2]*Sample{{&known, &unknown}, {&unknown, &again}} {
+		s := Between(ends[0], ends[1], 5)
+		require.Equal(t, Step, s.Length)
+		require.False(t, s.Statements || s.CPU.Known || s.Lost.Known)
+		require.Zero(t, s.Total)
+		require.Zero(t, s.P99)
+		require.Empty(t, s.Digests)
+		require.Empty(t, s.Codes)
+		require.Zero(t, s.OOMKills)
+		require.Zero(t, s.SeenBytes+s.SocketBytes)
+		require.Zero(t, s.Lost)
+	}
+	require.True(t, Between(&known, &again, 5).Statements)
+}
+
+func TestAStepIsLongerWhereSomethingCouldNotBeReadOnce(t *testing.T) {
+	b := NewBook()
+	look := func(at time.Duration, spoil func(*state.Snapshot)) {
+		s := snapshot(at, 1, 3)
+		s.Instances[0].Resources.OOMKills = 5
+		spoil(s)
+		b.Add(s)
+	}
+	whole := func(*state.Snapshot) {}
+	look(0, whole)
+	look(Step, func(s *state.Snapshot) { s.Instances[0].Statements = nil })
+	look(2*Step, whole)
+	look(3*Step, func(s *state.Snapshot) { s.Instances[0].Cgroup.Shared = "for a moment" })
+	look(4*Step, whole)
+	h, err := b.History("i0")
+	require.NoError(t, err)
+	require.Len(t, h.Points, 2)
+	for _, p := range h.Points {
+		require.Equal(t, 2*Step, p.Length)
+		require.True(t, p.Statements && p.Limits.Known)
+		require.Equal(t, uint64(2000), p.Total.Calls)
+		require.Zero(t, p.OOMKills, "these were before")
+	}
+	// What stays unknown does not hold up the rest.
+	for i := range time.Duration(6) {
+		look((5+i)*Step, func(s *state.Snapshot) { s.Instances[0].Statements = nil })
+	}
+	h, err = b.History("i0")
+	require.NoError(t, err)
+	last := h.Points[len(h.Points)-1]
+	require.Equal(t, begin.Add(10*Step), last.End())
+	require.False(t, last.Statements)
+	require.True(t, last.Limits.Known)
+}
+
+func TestAnInstanceThatWasAwayLeavesAGap(t *testing.T) {
+	b := NewBook()
+	for _, at := range []time.Duration{0, Step, 50 * time.Minute, 50*time.Minute + Step} {
+		b.Add(snapshot(at, 1, 1))
+	}
+	h, err := b.History("i0")
+	require.NoError(t, err)
+	require.Len(t, h.Points, 2)
+	require.Equal(t, begin.Add(Step), h.Points[0].End())
+	require.Equal(t, begin.Add(50*time.Minute), h.Points[1].Start)
+	require.Equal(t, Step, h.Points[1].Length)
+}
+
+func TestWhoWritesThePodsLimits(t *testing.T) {
+	owner := func(writer, source, path string) Owner {
+		s := snapshot(0, 1, 1)
+		s.LimitsWriter = writer
+		in := &s.Instances[0]
+		in.Source, in.Cgroup.Path, in.Namespace, in.Pod = source, path, "shop", "orders-0"
+		in.Declared = &state.Declared{Policy: "shop/orders"}
+		return ownerOf(s, in)
+	}
+	require.Equal(t, Owner{"shop", "orders-0", "shop/orders", true}, owner("kubelet", "kubernetes", "/kubepods/x"))
+	require.True(t, owner("", "kubernetes", "/kubepods/x").Kubelet, "not known yet")
+	require.True(t, owner("kubelet", "standalone", "/kubepods.slice/x").Kubelet)
+	require.False(t, owner("agent", "kubernetes", "/kubepods/x").Kubelet)
+	require.False(t, owner("", "standalone", "/system.slice/pg").Kubelet)
 }
 
 // snapshot makes a node of n instances with so many digests each.

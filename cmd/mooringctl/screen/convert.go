@@ -13,9 +13,7 @@ func Samples(r *agentpb.CountersReply) []trend.Sample {
 	for _, in := range r.GetInstances() {
 		s := sampleOf(in)
 		s.Time = r.GetTime().AsTime()
-		for _, n := range r.GetProbe().GetLost() {
-			s.Lost += n
-		}
+		s.Lost = trend.LossesOf(r.GetProbe().GetLost())
 		out = append(out, s)
 	}
 	return out

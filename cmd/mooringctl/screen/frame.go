@@ -17,8 +17,11 @@ type Frame struct {
 	Agent    string    `json:"agent"`
 	Probe    string    `json:"probe"`
 	Interval float64   `json:"intervalSeconds"`
-	// Lost are statements that could not be recorded in the interval.
+	// Lost is how often statements or connections went uncounted in the interval,
+	// Partial how often a statement was counted without its text, its record or
+	// its error code; both on the whole node.
 	Lost      uint64     `json:"lost"`
+	Partial   uint64     `json:"partlyCounted"`
 	Instances []Instance `json:"instances"`
 	Digests   []Digest   `json:"digests"`
 }
@@ -89,7 +92,7 @@ func Build(old, now []trend.Sample, digests int, by string) Frame {
 			o = n
 		}
 		s := trend.Between(o, n, len(n.Digests))
-		f.Lost = max(f.Lost, s.Lost)
+		f.Lost, f.Partial = max(f.Lost, s.Lost.Uncounted), max(f.Partial, s.Lost.Partial)
 		in := instanceOf(n, &s)
 		in.New = fresh
 		f.Instances = append(f.Instances, in)
@@ -102,7 +105,7 @@ func Build(old, now []trend.Sample, digests int, by string) Frame {
 
 func instanceOf(n *trend.Sample, s *trend.Summary) Instance {
 	in := Instance{
-		ID: n.ID, Name: n.Name, Engine: n.Engine, Restarted: s.Restarts > 0, Timed: n.Statements,
+		ID: n.ID, Name: n.Name, Engine: n.Engine, Restarted: s.Restarts > 0, Timed: s.Statements,
 		Calls: s.Rate(s.Total.Calls), Errors: s.Rate(s.Total.Errors), Mean: s.Total.Mean().Seconds(), P99: s.P99.Seconds(),
 		InFlight: n.InFlight, Connections: n.Connections, Load: s.Load(s.Total.Busy),
 		OpenTransactions: n.OpenTransactions, OldestTransaction: n.OldestTransaction.Seconds(), Waits: map[string]float64{},
@@ -206,7 +209,10 @@ func (f *Frame) sort(by string) {
 func (f *Frame) Lines(columns int) []string {
 	head := fmt.Sprintf("node %s  agent %s  probe %s  %s  over %s", f.Node, f.Agent, f.Probe, f.Time.Local().Format(time.TimeOnly), span(toSpan(f.Interval)))
 	if f.Lost > 0 {
-		head += fmt.Sprintf("  %d statements lost", f.Lost)
+		head += fmt.Sprintf("  %d not counted", f.Lost)
+	}
+	if f.Partial > 0 {
+		head += fmt.Sprintf("  %d without text or record", f.Partial)
 	}
 	lines := []string{Clean(head), ""}
 	lines = append(lines, f.instanceLines()...)

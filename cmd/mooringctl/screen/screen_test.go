@@ -181,6 +181,18 @@ func TestATerminalWithoutASizeIsDrawnOn(t *testing.T) {
 	require.Equal(t, got{80, 24}, of(0, 0, errors.New("no terminal")))
 }
 
+func TestWhatWasCountedIsNotLost(t *testing.T) {
+	look := func(at time.Time, lost map[string]uint64) []trend.Sample {
+		return Samples(&agentpb.CountersReply{Time: timestamppb.New(at), Probe: &agentpb.Probe{Lost: lost}, Instances: []*agentpb.Counters{{Id: "a"}}})
+	}
+	old := look(at, map[string]uint64{"budget": 5, "unreadable": 7, "aborted": 9})
+	f := Build(old, look(at.Add(time.Second), map[string]uint64{"budget": 18005, "unreadable": 10, "aborted": 10}), 1, "load")
+	require.Equal(t, []uint64{3, 18000}, []uint64{f.Lost, f.Partial})
+	require.Contains(t, f.Lines(plain)[0], "3 not counted  18000 without text or record")
+	f = Build(old, look(at.Add(time.Second), nil), 1, "load")
+	require.Zero(t, f.Lost+f.Partial, "what could not be read is not zero")
+}
+
 func TestKeysSortAndEnd(t *testing.T) {
 	l := Live{Sort: "load"}
 	seen := map[string]bool{}
