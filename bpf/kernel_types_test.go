@@ -9,6 +9,11 @@ import (
 )
 
 func TestKernelTypesAreSharedForAWhile(t *testing.T) {
+	// Tests before this one may have left some, with a timer of the real time.
+	if kernelTypes.forget != nil {
+		kernelTypes.forget.Stop()
+	}
+	kernelTypes.cache, kernelTypes.forget = nil, nil
 	synctest.Test(t, func(t *testing.T) {
 		defer func() { kernelTypes.cache, kernelTypes.forget = nil, nil }()
 		first := sharedKernelTypes()
