@@ -19,6 +19,9 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	celconfig "k8s.io/apiserver/pkg/apis/cel"
 	"sigs.k8s.io/yaml"
+
+	"github.com/mooring-dev/mooring/agent/active"
+	"github.com/mooring-dev/mooring/agent/state"
 )
 
 // definition is a CustomResourceDefinition, ready to judge objects as the API
@@ -219,6 +222,20 @@ func TestOrdinaryObjectsAreTaken(t *testing.T) {
 		for _, spec := range specs {
 			_, errs := all[kind].judge(t, "apiVersion: mooring.dev/v1alpha1\nkind: "+kind+"\nmetadata: {name: x}\nspec:\n  "+spec, nil)
 			require.Empty(t, errs, spec)
+		}
+	}
+}
+
+// A probe that is taken and never made would look like a database that is well.
+func TestProbesAreForTheEnginesThatAgentsProbe(t *testing.T) {
+	policy := definitions(t)["DatabasePolicy"]
+	for _, f := range state.Engines() {
+		_, errs := policy.judge(t, "apiVersion: mooring.dev/v1alpha1\nkind: DatabasePolicy\nmetadata: {name: x}\nspec:\n"+
+			"  {selector: {}, engine: "+string(f.Engine)+", probe: {secretRef: {name: a}}}", nil)
+		if active.Able(f.Engine) {
+			require.Empty(t, errs, f.Engine)
+		} else {
+			require.ErrorContains(t, errs.ToAggregate(), "probe is for", f.Engine)
 		}
 	}
 }
