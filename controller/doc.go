@@ -11,10 +11,10 @@
 // can be repeated, and can be taken over by another controller, at any point.
 //
 // Everything known is in the resources' status and with the agents; the
-// controller keeps nothing of its own that it could not find out again. So that no fault is without a record, its
-// uid is written to the status before the agent is asked, by a patch that fails
-// when the object was read from a cache that lags behind. A fault that an agent
-// reports and no experiment stands for is withdrawn.
+// controller keeps nothing of its own that it could not find out again. So that
+// no fault is without a record, its uid is written to the status before the agent
+// is asked, by a patch that fails when the object was read from a cache that lags
+// behind. A fault that an agent reports and no experiment stands for is withdrawn.
 //
 // # What is in force
 //

@@ -32,8 +32,9 @@
 // one, which gets one attempt unless it is let in. Where the server says that it
 // has locked the account, it stops at once. Refusals are remembered when an
 // instance is gone for a while and when the agent restarts: of the secret a keyed
-// fingerprint (refusals.go). The password is read when a login begins and overwritten when it is over; what a driver derives from it
-// meanwhile, and what the API client's buffers hold, is the garbage collector's.
+// fingerprint (refusals.go). The password is read when a login begins and
+// overwritten when it is over; what a driver derives from it meanwhile, and what
+// the API client's buffers hold, is the garbage collector's.
 // Errors and notes are made of our words and of error codes, never of what a
 // server or driver wrote.
 //
