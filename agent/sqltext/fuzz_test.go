@@ -48,6 +48,7 @@ func FuzzNeverPanics(f *testing.F) {
 		require.LessOrEqual(t, len(got), limit)
 		require.True(t, utf8.Valid(got), "%q", got)
 		Sensitive(Dialect(d), text)
+		Privileges(Dialect(d), text)
 		require.Equal(t, Key(Dialect(d), text), whole(Dialect(d), text))
 	})
 }

@@ -1,10 +1,13 @@
 package sqltext
 
-// watch follows the words of a text for Sensitive.
+// watch follows the words of a text for Sensitive and Privileges.
 type watch struct {
 	first string
 	n     int
 	found bool
+	// named says that the word was met that tells what is made, changed or
+	// removed; rights, that privileges are changed.
+	named, rights bool
 }
 
 // plainStarts begin statements that read or write rows: a column of theirs may
@@ -21,18 +24,29 @@ func (w *watch) word(b []byte) {
 	if len(b) > len(buf) {
 		b = b[:len(buf)]
 	}
-	s := lower(buf[:0], b)
+	s := string(lower(buf[:0], b))
 	if w.n++; w.n == 1 {
-		w.first = string(s)
+		w.first = s
 	}
+	w.right(s)
 	switch {
-	case w.n > 1 && !plainStarts[w.first] && accountWords[string(s)]:
+	case w.n > 1 && !plainStarts[w.first] && accountWords[s]:
 		w.found = true
-	case string(s) == "identified":
+	case s == "identified":
 		w.found = true
-	case w.n == 2 && w.first == "start" && (string(s) == "slave" || string(s) == "replica"):
+	case w.n == 2 && w.first == "start" && (s == "slave" || s == "replica"):
 		w.found = true
 	}
+}
+
+// follow reads the words of a text of MySQL or PostgreSQL, and says whether that
+// ended before the text did.
+func follow(d Dialect, text []byte) (w watch, gaveUp bool) {
+	var l lexer
+	l.begin(d, text)
+	l.slow, l.special, l.watch = true, true, &w
+	l.run()
+	return w, l.gaveUp
 }
 
 // Sensitive says that not even the normalised text of a statement may be kept:
@@ -41,12 +55,8 @@ func (w *watch) word(b []byte) {
 func Sensitive(d Dialect, text []byte) bool {
 	switch d & engines {
 	case MySQL, PostgreSQL:
-		var l lexer
-		var w watch
-		l.begin(d, text)
-		l.slow, l.special, l.watch = true, true, &w
-		l.run()
-		return w.found || l.gaveUp && w.n > 0 && !plainStarts[w.first]
+		w, gaveUp := follow(d, text)
+		return w.found || gaveUp && w.n > 0 && !plainStarts[w.first]
 	case Redis:
 		cmd, sub, _ := redisCommand(text)
 		return redisSecret(cmd, sub)

@@ -33,6 +33,9 @@ const (
 	engines Dialect = 7
 )
 
+// Engine returns the engine alone, without what is known of a session.
+func (d Dialect) Engine() Dialect { return d & engines }
+
 // mark stands where a text was cut or could not be read further.
 const mark = "…"
 

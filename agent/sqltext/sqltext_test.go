@@ -43,6 +43,7 @@ func TestNormalized(t *testing.T) {
 		{MySQL, `SELECT "a""b", 'a''b', N'x', X'41', b'01', _utf8'x', 'a' 'b'`, "select ?"},
 		{PostgreSQL, `SELECT E'a\'b', U&'x', N'x', 'a''b', "Quoted""Name" FROM t`, `select ?, "Quoted""Name" from t`},
 		{PostgreSQL, "SELECT E'a'\n'\\'secret', b", "select ? …"},
+		{PostgreSQL | QuotedStrings, `SELECT * FROM "card" WHERE no = "6222020200112233445"`, "select * from ? where no = ?"},
 		{knownPG, `SELECT a FROM t WHERE b LIKE 'x' ESCAPE '\' AND c = 1`, "select a from t where b like ? escape ? and c = ?"},
 		{PostgreSQL, `SELECT a FROM t WHERE b LIKE 'x' ESCAPE '\' AND c = 1`, "select a from t where b like ? escape ? …"},
 		{knownMySQL, `UPDATE t SET a='it\'s', b="\"" WHERE id=5`, "update t set a = ?, b = ? where id = ?"},
