@@ -25,18 +25,29 @@ func (d dialect) Sensitive(text []byte) bool {
 	return sqltext.Sensitive(sqltext.Dialect(d), d.whole(text))
 }
 
+func (d dialect) Privileges(text []byte) bool {
+	return sqltext.Privileges(sqltext.Dialect(d), d.whole(text))
+}
+
 // whole drops what is not of the text: PostgreSQL's ends in a zero byte, and in a
 // Parse the types of its parameters follow.
 func (d dialect) whole(text []byte) []byte {
-	if sqltext.Dialect(d) != sqltext.PostgreSQL {
+	if sqltext.Dialect(d).Engine() != sqltext.PostgreSQL {
 		return text
 	}
 	text, _, _ = bytes.Cut(text, []byte{0})
 	return text
 }
 
-// dialectOf returns how an engine's texts are read.
+// dialectOf returns how an engine's texts are read. PostgreSQL's relatives have
+// modes of MySQL, in which ".." is a string. Which one a database is in cannot be
+// told from here, so no such text is kept of any: an identifier in quotes is lost
+// with them.
 func dialectOf(e state.Engine) dialect {
+	switch e {
+	case state.OpenGauss, state.KingbaseES, state.TDSQLPG:
+		return dialect(sqltext.PostgreSQL | sqltext.QuotedStrings)
+	}
 	switch e.Wire() {
 	case state.WireMySQL:
 		return dialect(sqltext.MySQL)
