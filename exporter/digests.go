@@ -8,7 +8,7 @@ func digests() family {
 	var (
 		duration = nativeOnly("db_query_digest_duration_seconds",
 			"Time of statements by digest: sixteen hexadecimal digits, or other (not kept apart), unsampled (text not read), tls (encrypted) and none (no text). "+
-				"All digests of an instance add up to its statements. A digest counts from when it began to be kept apart. Buckets in the protobuf format alone.",
+				"The increases of all digests of an instance add up to that of its statements. A digest counts from when it began to be kept apart. Buckets in the protobuf format alone.",
 			labels...)
 		failed = counter("db_query_digest_errors_total",
 			"Statements answered with an error, by digest.", labels...)

@@ -164,7 +164,6 @@ func (in *instance) show(e *entry, shown bool, now time.Time) {
 		e.since = now
 	default:
 		in.shown--
-		in.other.add(&e.counted)
 		e.counted = counts{}
 	}
 	e.shown = shown

@@ -25,9 +25,12 @@
 //
 // What a statement took is added to one digest once and for all: to the one that
 // is shown at that time, else to "other". A digest that comes onto the list counts
-// from then on (state.Digest.Since), one that leaves adds what it counted to
-// "other". So no count that is shown ever falls, "other" included, and all of an
-// instance's digests add up to its statements in every snapshot.
+// from then on (state.Digest.Since). What one that leaves had counted leaves with
+// it: it was an increase of that digest when it happened, and in "other" it would
+// be one again, a load that never was. So no count of a digest falls while it is
+// shown, that of "other" never, and from one Tick to the next the increases of an
+// instance's digests add up to its statements, where one with another Since than
+// before grew from nothing and one that left did not grow.
 //
 // # Bounds
 //

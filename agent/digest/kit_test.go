@@ -117,12 +117,17 @@ type bench struct {
 	kernel *fakeKernel
 	table  *Table
 	now    time.Time
-	// ran is what was run of each instance.
-	ran map[string]*counts
+	// ran is what was run of each instance, grown by how much its digests grew from
+	// tick to tick, and last what they were at the last one.
+	ran, grown map[string]*counts
+	last       map[string][]state.Digest
 }
 
 func newBench(t require.TestingT, servers ...Server) *bench {
-	b := &bench{t: t, kernel: newKernel(), now: time.Unix(1.7e9, 0), ran: map[string]*counts{}}
+	b := &bench{
+		t: t, kernel: newKernel(), now: time.Unix(1.7e9, 0),
+		ran: map[string]*counts{}, grown: map[string]*counts{}, last: map[string][]state.Digest{},
+	}
 	b.table = New(b.kernel, WithClock(func() time.Time { return b.now }))
 	b.watch(servers...)
 	return b
@@ -172,7 +177,49 @@ func hashOf(text string) uint64 {
 func (b *bench) tick() map[string][]state.Digest {
 	out, err := b.table.Tick()
 	require.NoError(b.t, err)
+	b.note(out)
 	return out
+}
+
+// note adds up by how much digests grew since the last tick, as whoever reads
+// their counters does. No count may fall.
+func (b *bench) note(out map[string][]state.Digest) {
+	for id, all := range out {
+		was, grown := of(b.last[id]), b.grown[id]
+		if grown == nil {
+			grown = new(counts)
+			b.grown[id] = grown
+		}
+		for _, d := range all {
+			before := counts{}
+			if w, ok := was[d.ID]; ok && w.Since.Equal(d.Since) {
+				before = countsOf(b.t, w)
+			}
+			now := countsOf(b.t, d)
+			fell := now.sum < before.sum || now.errors < before.errors || now.rows < before.rows
+			for i := lowestBucket; i <= highestBucket; i++ {
+				fell = fell || now.buckets.at(i) < before.buckets.at(i)
+			}
+			require.False(b.t, fell, "%s of %s", d.ID, id)
+			grown.add(now.since(&before))
+		}
+	}
+	for id := range b.last {
+		if _, ok := out[id]; !ok {
+			delete(b.grown, id)
+		}
+	}
+	b.last = out
+}
+
+// countsOf reads what a digest shows.
+func countsOf(t require.TestingT, d state.Digest) counts {
+	c := counts{errors: d.Errors, rows: d.Rows, sum: d.Duration.Sum}
+	for i, n := range d.Duration.Native {
+		c.buckets.add(i, n)
+	}
+	require.Equal(t, c.total(), d.Duration.Count, d.ID)
+	return c
 }
 
 // of returns the digests of one instance by their IDs.
@@ -184,20 +231,14 @@ func of(all []state.Digest) map[string]state.Digest {
 	return out
 }
 
-// requireSum checks that digests add up to what was run.
-func requireSum(t require.TestingT, want *counts, all []state.Digest) {
-	got := new(counts)
-	for _, d := range all {
-		got.errors += d.Errors
-		got.rows += d.Rows
-		got.sum += d.Duration.Sum
-		var total uint64
-		for i, n := range d.Duration.Native {
-			got.buckets.add(i, n)
-			total += n
-		}
-		require.Equal(t, total, d.Duration.Count, d.ID)
+// requireSum checks that what an instance's digests grew by, up to the last tick,
+// adds up to what was run of it.
+func (b *bench) requireSum(t require.TestingT, id string) {
+	want, got := b.ran[id], b.grown[id]
+	if want == nil {
+		want = new(counts)
 	}
+	require.NotNil(t, got, "no tick")
 	require.Equal(t, want.errors, got.errors, "errors")
 	require.Equal(t, want.rows, got.rows, "rows")
 	require.Equal(t, want.sum, got.sum, "time")

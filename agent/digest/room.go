@@ -122,8 +122,8 @@ func (t *Table) trim(in *instance) error {
 	return nil
 }
 
-// drop gives a digest up; what it counted goes to "other". Where the kernel does
-// not let go of it, it stays.
+// drop gives a digest up; what came since the last tick goes to "other", and what
+// was shown goes with it. Where the kernel does not let go of it, it stays.
 func (t *Table) drop(in *instance, e *entry) error {
 	last, err := t.kernel.DropDigest(in.ID, e.number)
 	if err != nil {
@@ -132,7 +132,6 @@ func (t *Table) drop(in *instance, e *entry) error {
 	}
 	in.other.add(last.counts().since(&e.kernel))
 	in.other.add(&e.pending)
-	in.other.add(&e.counted)
 	if e.shown {
 		in.shown--
 	}

@@ -39,8 +39,8 @@ type Transaction struct {
 	Duration Distribution `json:"duration"`
 }
 
-// Digests that stand for no one text. Their sum with the named ones is every
-// statement that was counted.
+// Digests that stand for no one text. With the named ones they are every statement
+// that is counted: see Statements.Digests.
 const (
 	// DigestOther are statements whose digest is known and not kept apart.
 	DigestOther = "other"
@@ -124,7 +124,10 @@ type Statements struct {
 	Connections int          `json:"connections"`
 	Errors      []ErrorCount `json:"errors,omitempty"`
 	// Digests are those kept apart, heaviest first, and the four that stand for
-	// the rest. Their counts add up to those of Operations.
+	// the rest. From one snapshot to the next they grow together by as much as
+	// Operations do, where one with another Since than before grew from nothing and
+	// one that is gone did not grow. Their counts themselves do not add up: what one
+	// had counted goes with it.
 	Digests []Digest `json:"digests,omitempty"`
 	// Slow counts statements above the instance's threshold, which is Threshold.
 	Slow      uint64        `json:"slow"`
