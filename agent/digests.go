@@ -59,13 +59,9 @@ func dialectOf(e state.Engine) dialect {
 	return dialect(sqltext.PostgreSQL)
 }
 
-// kernelDigests is the statement timer as package digest wants it.
+// kernelDigests is the statement timer as package digest wants it; MapText is the
+// timer's own.
 type kernelDigests struct{ *bpf.Statements }
-
-// MapText implements digest.Kernel. What is prepared needs no other treatment.
-func (k kernelDigests) MapText(id string, hash uint64, _ bool, number uint32) error {
-	return k.Statements.MapText(id, hash, number)
-}
 
 // Digests implements digest.Kernel.
 func (k kernelDigests) Digests(id string) ([]digest.Counts, error) {
@@ -98,7 +94,7 @@ type events struct {
 
 // Text implements bpf.EventHandler.
 func (e events) Text(t *bpf.Text) {
-	e.digests.Text(digest.Text{ID: t.ID, Hash: t.Hash, Prepared: t.Prepared, Text: t.Text})
+	e.digests.Text(digest.Text{ID: t.ID, Hash: t.Hash, Text: t.Text})
 }
 
 // Record implements bpf.EventHandler.
@@ -114,7 +110,7 @@ func (e events) Record(r *bpf.Record) {
 		ID: r.ID, Slow: r.Slow, Failed: r.Failed, Audited: r.Audited, Operation: r.Operation, Code: r.Code,
 		Ended: r.Ended, Duration: r.Duration, FirstByte: r.FirstByte, Blocked: r.Blocked,
 		RequestBytes: r.RequestBytes, ResponseBytes: r.ResponseBytes, Rows: r.Rows,
-		Connection: r.Connection, Client: r.Client, Digest: known.Digest, Text: known.Text,
+		Connection: r.Connection, Client: r.Client, Digest: known.Digest, Text: known.Text, Privileges: known.Privileges,
 	})
 }
 

@@ -13,9 +13,8 @@ import (
 
 // Text is a text that the kernel has no number for.
 type Text struct {
-	ID       string
-	Hash     uint64
-	Prepared bool
+	ID   string
+	Hash uint64
 	// Text is read during the call only.
 	Text []byte
 }
@@ -40,6 +39,9 @@ type Known struct {
 	Digest string
 	// Text is without literals; empty where it is not known or not to be kept.
 	Text string
+	// Privileges says that the statement changes who may do what. It is known
+	// where the text came here, whether that is kept or not.
+	Privileges bool
 }
 
 // Text gives the text's digest a number, and the text that number in the kernel.
@@ -62,8 +64,8 @@ func (t *Table) Text(x Text) {
 	}
 	e.active = t.now()
 	in.describe(e, x.Text)
-	t.recent.remember(in.serial, x.Hash, key)
-	t.mapped(t.kernel.MapText(x.ID, x.Hash, x.Prepared, e.number))
+	t.recent.remember(in.serial, x.Hash, sighting{key, e.privileges})
+	t.mapped(t.kernel.MapText(x.ID, x.Hash, e.number))
 }
 
 // overflow counts a text for which there is no room as "other". One that is new
@@ -71,9 +73,9 @@ func (t *Table) Text(x Text) {
 // the place of another digest.
 func (t *Table) overflow(in *instance, x Text, key uint64, again bool) {
 	t.stats.Overflowed++
-	t.recent.remember(in.serial, x.Hash, key)
+	t.recent.remember(in.serial, x.Hash, sighting{key, in.Lexer.Privileges(x.Text)})
 	if again {
-		t.mapped(t.kernel.MapText(x.ID, x.Hash, x.Prepared, NumberOther))
+		t.mapped(t.kernel.MapText(x.ID, x.Hash, NumberOther))
 	}
 }
 
@@ -88,12 +90,13 @@ func (t *Table) mapped(err error) {
 	}
 }
 
-// describe notes the text of a digest that has none.
+// describe notes what the text tells of a digest that is not described.
 func (in *instance) describe(e *entry, text []byte) {
 	if e.described {
 		return
 	}
 	e.described = true
+	e.privileges = in.Lexer.Privileges(text)
 	if in.Lexer.Sensitive(text) {
 		return
 	}
@@ -137,15 +140,15 @@ func (t *Table) Count(s Statement) Known {
 		one.errors = 1
 	}
 	one.buckets.add(bucketOf(s.Duration), 1)
-	key, known := t.recent.key(in.serial, s.Hash)
+	sighted, known := t.recent.find(in.serial, s.Hash)
 	if !known || in.Off {
 		in.unsampled.add(&one)
 		return Known{Digest: state.DigestUnsampled}
 	}
-	e, ok := in.byKey[key]
+	e, ok := in.byKey[sighted.key]
 	if !ok {
 		in.other.add(&one)
-		return Known{Digest: name(key)}
+		return sighted.known()
 	}
 	e.pending.add(&one)
 	e.active = now
@@ -174,13 +177,15 @@ func (t *Table) known(in *instance, s Statement) Known {
 	case NumberUnsampled:
 		return Known{Digest: state.DigestUnsampled}
 	}
-	if key, ok := t.recent.key(in.serial, s.Hash); ok {
-		return Known{Digest: name(key)}
+	if sighted, ok := t.recent.find(in.serial, s.Hash); ok {
+		return sighted.known()
 	}
 	return Known{Digest: state.DigestOther}
 }
 
-func (e *entry) known() Known { return Known{Digest: name(e.key), Text: e.text} }
+func (e *entry) known() Known {
+	return Known{Digest: name(e.key), Text: e.text, Privileges: e.privileges}
+}
 
 // name is state.Digest.ID of a key.
 func name(key uint64) string { return fmt.Sprintf("%016x", key) }
@@ -194,28 +199,36 @@ type recentKey struct {
 	hash   uint64
 }
 
-// recent remembers the keys of texts that came lately, for records that are
-// still under way, and which keys found no room.
+// sighting is what is remembered of a text.
+type sighting struct {
+	key        uint64
+	privileges bool
+}
+
+func (s sighting) known() Known { return Known{Digest: name(s.key), Privileges: s.privileges} }
+
+// recent remembers the texts that came lately, for records that are still under
+// way, and which keys found no room.
 type recent struct {
 	// young and old are the two generations.
-	young, old map[recentKey]uint64
+	young, old map[recentKey]sighting
 	doors      [4096]recentKey
 }
 
-func (r *recent) remember(serial uint32, hash, key uint64) {
+func (r *recent) remember(serial uint32, hash uint64, s sighting) {
 	if r.young == nil || len(r.young) >= maxRecent {
-		r.old, r.young = r.young, make(map[recentKey]uint64)
+		r.old, r.young = r.young, make(map[recentKey]sighting)
 	}
-	r.young[recentKey{serial, hash}] = key
+	r.young[recentKey{serial, hash}] = s
 }
 
-func (r *recent) key(serial uint32, hash uint64) (uint64, bool) {
+func (r *recent) find(serial uint32, hash uint64) (sighting, bool) {
 	k := recentKey{serial, hash}
-	if key, ok := r.young[k]; ok {
-		return key, true
+	if s, ok := r.young[k]; ok {
+		return s, true
 	}
-	key, ok := r.old[k]
-	return key, ok
+	s, ok := r.old[k]
+	return s, ok
 }
 
 // sighted notes a key without a digest and says whether it came before. It may

@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/mooring-dev/mooring/agent/state"
 )
 
-// Numbers that the kernel counts under. It gives the first three itself; named
-// digests are numbered from FirstNumber up.
+// Numbers that the kernel counts under, those of package bpf. It gives the first
+// three itself; named digests are numbered from FirstNumber up.
 const (
 	NumberNone      uint32 = 1
 	NumberTLS       uint32 = 2
@@ -20,7 +22,7 @@ const (
 // MaxTop the most it may.
 const (
 	DefaultTop = 100
-	MaxTop     = 500
+	MaxTop     = state.MaxTop
 )
 
 // Sticky is how long a digest stays shown at least.
@@ -49,7 +51,7 @@ const (
 // Kernel is the part of the statement timer that counts by number.
 type Kernel interface {
 	// MapText gives a text's hash a number.
-	MapText(id string, hash uint64, prepared bool, number uint32) error
+	MapText(id string, hash uint64, number uint32) error
 	// Digests returns all of a server's counters.
 	Digests(id string) ([]Counts, error)
 	// DropDigest removes a number and returns what it had counted.
@@ -82,6 +84,8 @@ type Lexer interface {
 	AppendNormalized(dst, text []byte, limit int) []byte
 	// Sensitive says that the text carries a secret, such as CREATE USER.
 	Sensitive(text []byte) bool
+	// Privileges says that the statement changes who may do what.
+	Privileges(text []byte) bool
 }
 
 // Server is an instance and how its statements are treated.
@@ -182,6 +186,8 @@ type entry struct {
 	operation string
 	// described says that text and operation are what can be known of them.
 	described bool
+	// privileges says that it changes who may do what.
+	privileges bool
 	// kernel is what the kernel had counted when it was last read, pending what
 	// came since the last tick, counted what is shown.
 	kernel, pending, counted counts
@@ -199,7 +205,8 @@ type entry struct {
 }
 
 // Watch says which instances there are. Those that are gone are forgotten, and
-// settings may have changed. The kernel must know new ones already.
+// settings may have changed. The kernel is told of new ones afterwards, so that no
+// event comes of one that is not known here.
 func (t *Table) Watch(servers []Server) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()

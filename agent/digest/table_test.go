@@ -125,6 +125,16 @@ func TestPolicies(t *testing.T) {
 		require.Equal(t, Known{Digest: key("secret")}, b.run("a", "secret 1", time.Second, false))
 		require.Empty(t, of(b.tick()["a"])[key("secret")].Text)
 	})
+	t.Run("it is known that a statement changes privileges, with its text or without", func(t *testing.T) {
+		s := server("a")
+		s.NoText = true
+		b := newBench(t, s)
+		for _, text := range []string{"grant 1", "secretgrant 1"} {
+			require.True(t, b.run("a", text, time.Second, false).Privileges, text)
+			require.True(t, b.run("a", text, time.Second, false).Privileges, "%s, counted by the kernel", text)
+		}
+		require.False(t, b.run("a", "select 1", time.Second, false).Privileges)
+	})
 	t.Run("a text is at most so long", func(t *testing.T) {
 		b := newBench(t, server("a"))
 		got := b.run("a", strings.Repeat("é", 3000)+" 1", time.Second, false)
@@ -188,6 +198,9 @@ func TestTheInstancesRoom(t *testing.T) {
 		require.Equal(t, Known{Digest: key("new")}, b.run("a", "new 1", time.Second, false))
 		require.Equal(t, maxNumbers, b.table.Stats().Numbers)
 		require.Equal(t, uint64(1), b.table.Stats().Overflowed)
+	})
+	t.Run("of which it is known that it changes privileges", func(t *testing.T) {
+		require.Equal(t, Known{Digest: key("grant"), Privileges: true}, b.run("a", "grant 1", time.Second, false))
 	})
 	t.Run("and is mapped to other when it comes again", func(t *testing.T) {
 		b.run("a", "new 1", time.Second, false)
@@ -379,10 +392,10 @@ type lockedKernel struct {
 	*fakeKernel
 }
 
-func (k *lockedKernel) MapText(id string, hash uint64, prepared bool, number uint32) error {
+func (k *lockedKernel) MapText(id string, hash uint64, number uint32) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.fakeKernel.MapText(id, hash, prepared, number)
+	return k.fakeKernel.MapText(id, hash, number)
 }
 
 func (k *lockedKernel) Digests(id string) ([]Counts, error) {

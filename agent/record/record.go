@@ -56,8 +56,10 @@ type Statement struct {
 	Rows                         uint64
 	Connection                   uint64
 	Client                       netip.AddrPort
-	// Digest and Text are what package digest knows of it.
+	// Digest, Text and Privileges (it changes who may do what) are what package
+	// digest knows of it.
 	Digest, Text string
+	Privileges   bool
 }
 
 // Session is a login's end or a logout. Kind is KindLogin, KindRefused or
@@ -87,16 +89,15 @@ func kindOf(s *Statement) string {
 		return KindSlow
 	case !s.Audited:
 		return ""
+	case s.Privileges:
+		return KindPrivilege
 	}
 	switch s.Operation {
 	case "select", "show", "read", "fetch":
 		return KindRead
 	case "insert", "update", "delete", "replace", "copy", "write", "call":
 		return KindWrite
-	case "ddl":
-		if changesPrivileges(s.Text) {
-			return KindPrivilege
-		}
+	case "ddl", "admin":
 		return KindDDL
 	}
 	return KindStatement

@@ -76,9 +76,9 @@ func TestKinds(t *testing.T) {
 		{Statement{Audited: true, Operation: "select"}, KindRead},
 		{Statement{Audited: true, Operation: "update"}, KindWrite},
 		{Statement{Audited: true, Operation: "ddl", Text: "create table t (a int)"}, KindDDL},
-		{Statement{Audited: true, Operation: "ddl", Text: "GRANT select ON t TO u"}, KindPrivilege},
-		{Statement{Audited: true, Operation: "ddl", Text: "drop USER u"}, KindPrivilege},
-		{Statement{Audited: true, Operation: "ddl"}, KindDDL},
+		{Statement{Audited: true, Operation: "ddl", Privileges: true}, KindPrivilege},
+		{Statement{Audited: true, Operation: "set", Privileges: true}, KindPrivilege},
+		{Statement{Audited: true, Operation: "admin"}, KindDDL},
 		{Statement{Audited: true, Operation: "txn"}, KindStatement},
 	} {
 		require.Equal(t, c.want, kindOf(&c.s), c.s)
