@@ -3,11 +3,13 @@ package record
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/netip"
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/time/rate"
 )
@@ -225,10 +227,21 @@ func clientOf(a netip.AddrPort) string {
 	return a.String()
 }
 
-// short bounds a name that a client chose.
+// short makes a name that a client chose fit for JSON and gRPC, which take nothing
+// but UTF-8, and bounds it. Names in other encodings stay apart.
 func short(name string) string {
-	if len(name) > maxName {
-		name = name[:maxName]
+	var b strings.Builder
+	for len(name) > 0 {
+		r, n := utf8.DecodeRuneInString(name)
+		piece := name[:n]
+		if r == utf8.RuneError && n == 1 {
+			piece = fmt.Sprintf(`\x%02x`, name[0])
+		}
+		if b.Len()+len(piece) > maxName {
+			break
+		}
+		b.WriteString(piece)
+		name = name[n:]
 	}
-	return strings.Clone(name)
+	return b.String()
 }
