@@ -19,6 +19,35 @@ const (
 	KindLogout    = "logout"
 )
 
+// Kinds lists the kinds.
+func Kinds() []string {
+	return []string{
+		KindSlow, KindFailed, KindRead, KindWrite, KindDDL, KindPrivilege, KindStatement, KindLogin, KindRefused, KindLogout,
+	}
+}
+
+// class is what kinds of records share a limit.
+type class uint8
+
+// The classes: what clients make plenty of, changes of what there is and of who
+// may use it, and sessions.
+const (
+	plenty class = iota
+	changes
+	sessions
+	classes
+)
+
+func classOf(kind string) class {
+	switch kind {
+	case KindDDL, KindPrivilege:
+		return changes
+	case KindLogin, KindRefused, KindLogout:
+		return sessions
+	}
+	return plenty
+}
+
 // Record is one line.
 type Record struct {
 	Time      time.Time `json:"time"`

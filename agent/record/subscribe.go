@@ -8,7 +8,8 @@ const buffered = 1024
 // Delivery is a record for a subscriber.
 type Delivery struct {
 	Record
-	// Lost is how many it missed since the one before.
+	// Lost is how many it missed since the one before: over its buffer, or over
+	// the rate of their instance.
 	Lost uint64
 }
 
@@ -37,10 +38,22 @@ func (r *Recorder) Subscribe(instance string, kinds []string) (s *Subscription, 
 	}
 }
 
+// wants says that a record is of what was subscribed to.
+func (s *Subscription) wants(rec *Record) bool {
+	return (s.instance == "" || s.instance == rec.Instance) && (len(s.kinds) == 0 || slices.Contains(s.kinds, rec.Kind))
+}
+
+// miss counts a record that nobody gets. The caller holds Recorder.mu.
+func (s *Subscription) miss(rec *Record) {
+	if s.wants(rec) {
+		s.lost++
+	}
+}
+
 // offer returns 1 when the subscriber wanted the record and had no room. The
 // caller holds Recorder.mu.
 func (s *Subscription) offer(rec Record) uint64 {
-	if s.instance != "" && s.instance != rec.Instance || len(s.kinds) > 0 && !slices.Contains(s.kinds, rec.Kind) {
+	if !s.wants(&rec) {
 		return 0
 	}
 	select {
