@@ -22,9 +22,9 @@ func snapshotToPB(s *state.Snapshot) *agentpb.StatusReply {
 		NodeName:         s.NodeName,
 		Version:          s.Version,
 		UnknownListeners: int32(s.UnknownListeners),
-		Unresolved:       s.Unresolved,
-		Probe:            &agentpb.Probe{Mode: s.Probe.Mode, Detail: s.Probe.Detail, Lost: s.Probe.Lost},
-		Journal:          s.Journal,
+		Unresolved:       onlyUTF8(s.Unresolved),
+		Probe:            &agentpb.Probe{Mode: s.Probe.Mode, Detail: utf8Only(s.Probe.Detail), Lost: s.Probe.Lost},
+		Journal:          utf8Only(s.Journal),
 		PolicyDigest:     s.PolicyDigest,
 		Epoch:            s.Epoch,
 		LimitsWriter:     s.LimitsWriter,
@@ -36,10 +36,10 @@ func snapshotToPB(s *state.Snapshot) *agentpb.StatusReply {
 		r.Faults = append(r.Faults, faultToPB(f))
 	}
 	for _, c := range s.Capabilities {
-		r.Capabilities = append(r.Capabilities, &agentpb.Capability{Name: c.Name, Ok: c.OK, Detail: c.Detail})
+		r.Capabilities = append(r.Capabilities, &agentpb.Capability{Name: c.Name, Ok: c.OK, Detail: utf8Only(c.Detail)})
 	}
 	for _, c := range s.Collectors {
-		r.Collectors = append(r.Collectors, &agentpb.Collector{Name: c.Name, Duration: durationpb.New(c.Duration), Error: c.Err})
+		r.Collectors = append(r.Collectors, &agentpb.Collector{Name: c.Name, Duration: durationpb.New(c.Duration), Error: utf8Only(c.Err)})
 	}
 	for _, n := range s.Nodes {
 		pb := &agentpb.NumaNode{Id: int32(n.ID), Cpus: n.CPUs, TotalBytes: n.TotalBytes, FreeBytes: n.FreeBytes}
@@ -53,13 +53,13 @@ func snapshotToPB(s *state.Snapshot) *agentpb.StatusReply {
 
 func instanceToPB(s *state.InstanceStatus) *agentpb.Instance {
 	r := &agentpb.Instance{
-		Id: s.ID, Name: s.Name, Namespace: s.Namespace, Pod: s.Pod, Container: s.Container,
+		Id: utf8Only(s.ID), Name: utf8Only(s.Name), Namespace: s.Namespace, Pod: s.Pod, Container: s.Container,
 		Engine: string(s.Engine), Source: s.Source,
-		Cgroup: s.Cgroup.Path, CgroupVersion: int32(s.Cgroup.Version), Shared: s.Cgroup.Shared,
+		Cgroup: utf8Only(s.Cgroup.Path), CgroupVersion: int32(s.Cgroup.Version), Shared: utf8Only(s.Cgroup.Shared),
 		MainPid: int32(s.MainPID), Processes: int32(len(s.PIDs)),
-		DataDir: s.DataDir, DataDevice: s.DataDevice.String(), HostNetwork: s.HostNetwork,
-		Resources: resourcesToPB(s.Resources), Error: s.Err,
-		PodUid: s.PodUID, ContainerId: s.ContainerID, PlacementError: s.PlacementErr,
+		DataDir: utf8Only(s.DataDir), DataDevice: s.DataDevice.String(), HostNetwork: s.HostNetwork,
+		Resources: resourcesToPB(s.Resources), Error: utf8Only(s.Err),
+		PodUid: s.PodUID, ContainerId: s.ContainerID, PlacementError: utf8Only(s.PlacementErr),
 	}
 	if d := s.Declared; d != nil {
 		r.Cluster, r.Role, r.Policy, r.Numa = d.Cluster, d.Role, d.Policy, d.NUMA
@@ -96,10 +96,10 @@ func resourcesToPB(s state.Resources) *agentpb.Resources {
 
 func faultToPB(f state.Fault) *agentpb.Fault {
 	return &agentpb.Fault{
-		Uid: f.UID, Kind: f.Kind, Instance: f.Instance, Params: f.Params,
+		Uid: f.UID, Kind: f.Kind, Instance: utf8Only(f.Instance), Params: f.Params,
 		Started: timeToPB(f.Started), Deadline: timeToPB(f.Deadline), Ended: timeToPB(f.Ended),
-		Phase: string(f.Phase), Reason: f.Reason, Hits: f.Hits, Error: f.Err,
-		Verified: f.Verified, Residue: f.Residue, LeaseUntil: timeToPB(f.LeaseUntil),
+		Phase: string(f.Phase), Reason: f.Reason, Hits: f.Hits, Error: utf8Only(f.Err),
+		Verified: f.Verified, Residue: onlyUTF8(f.Residue), LeaseUntil: timeToPB(f.LeaseUntil),
 	}
 }
 
@@ -166,7 +166,7 @@ func outcomeToPB(o *Outcome) *agentpb.ApplyReply {
 	if o == nil {
 		return nil
 	}
-	return &agentpb.ApplyReply{Instance: o.Instance, Changes: o.Changes, Reasons: o.Reasons, Resources: resourcesToPB(o.Resources)}
+	return &agentpb.ApplyReply{Instance: utf8Only(o.Instance), Changes: onlyUTF8(o.Changes), Reasons: onlyUTF8(o.Reasons), Resources: resourcesToPB(o.Resources)}
 }
 
 // timeToPB leaves a time that was not set absent.

@@ -5,10 +5,13 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/mooring-dev/mooring/agent/agentpb"
+	"github.com/mooring-dev/mooring/agent/explain"
+	"github.com/mooring-dev/mooring/agent/record"
 	"github.com/mooring-dev/mooring/agent/state"
 )
 
@@ -36,6 +39,35 @@ func TestASnapshotIsPassedOnWhole(t *testing.T) {
 	require.Equal(t, []string{"cgroup.freeze: was 0, is 1"}, f.GetResidue())
 	require.True(t, f.GetLeaseUntil().AsTime().Equal(at))
 	require.Nil(t, f.GetDeadline(), "a time that was not set is absent")
+}
+
+func TestBytesFromOutsideCannotSpoilAReply(t *testing.T) {
+	const bad = "a\xffb"
+	notes := []string{bad}
+	snap := &state.Snapshot{
+		Unresolved: notes, Journal: bad, Probe: state.Probe{Mode: "fentry", Detail: bad},
+		Instances: []state.InstanceStatus{{
+			Instance:     state.Instance{ID: bad, Name: bad, DataDir: bad, Cgroup: state.Cgroup{Path: bad, Shared: bad}},
+			PlacementErr: bad, Err: bad,
+			Statements: &state.Statements{Digests: []state.Digest{{ID: "d", Text: "select a"}}, Errors: []state.ErrorCount{{Code: "1064"}}},
+		}},
+		Faults:       []state.Fault{{UID: "f", Instance: bad, Err: bad, Residue: notes}},
+		Capabilities: []state.Capability{{Name: "pin", Detail: bad}},
+		Collectors:   []state.Collector{{Name: "resources", Err: bad}},
+	}
+	told := recordToPB(record.Delivery{Record: record.Record{Instance: bad, User: bad, Database: bad, Statement: bad}})
+	for name, m := range map[string]proto.Message{
+		"status":   snapshotToPB(snap),
+		"counters": countersToPB(snap, "", 100),
+		"record":   told,
+		"page":     pageToPB(explain.Page{ID: bad, Name: bad, Checked: notes, Findings: []explain.Finding{{Title: bad, Evidence: notes, Next: bad}}}),
+		"outcome":  outcomeToPB(&Outcome{Instance: bad, Changes: notes, Reasons: notes}),
+	} {
+		_, err := proto.Marshal(m)
+		require.NoError(t, err, name)
+	}
+	require.Equal(t, "a\uFFFDb", snapshotToPB(snap).GetInstances()[0].GetDataDir())
+	require.Equal(t, bad, notes[0], "the snapshot is left as it is")
 }
 
 func TestTimesThatCannotBeAreRefused(t *testing.T) {

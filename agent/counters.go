@@ -90,7 +90,7 @@ func countersToPB(snap *state.Snapshot, only string, text int) *agentpb.Counters
 
 func sampleToPB(s trend.Sample, text int) *agentpb.Counters {
 	r := &agentpb.Counters{
-		Id: s.ID, Name: s.Name, Engine: s.Engine, CgroupId: s.Cgroup, MainPid: int32(s.MainPID), Statements: s.Statements,
+		Id: utf8Only(s.ID), Name: utf8Only(s.Name), Engine: s.Engine, CgroupId: s.Cgroup, MainPid: int32(s.MainPID), Statements: s.Statements,
 		Total: callsToPB(s.Total, s.Histogram), InFlight: int32(s.InFlight), OpenTransactions: int32(s.OpenTransactions),
 		Connections: int32(s.Connections), OldestInFlight: durationpb.New(s.OldestInFlight), OldestTransaction: durationpb.New(s.OldestTransaction),
 		ErrorCodes: s.Codes, Resources: s.Limits.Known, CpuMillicores: s.Limits.CPUMillicores, MemoryLimitBytes: s.Limits.MemoryBytes,
@@ -138,13 +138,13 @@ func latencyToPB(l trend.Latency) *agentpb.CountedLatency {
 
 func pageToPB(p explain.Page) *agentpb.ExplainReply {
 	r := &agentpb.ExplainReply{
-		Instance: p.ID, Name: p.Name, Engine: p.Engine, From: timeToPB(p.From), To: timeToPB(p.To), History: durationpb.New(p.History),
+		Instance: utf8Only(p.ID), Name: utf8Only(p.Name), Engine: p.Engine, From: timeToPB(p.From), To: timeToPB(p.To), History: durationpb.New(p.History),
 		Checked: onlyUTF8(p.Checked), NotMeasured: onlyUTF8(p.NotMeasured),
 	}
 	for _, f := range p.Findings {
 		r.Findings = append(r.Findings, &agentpb.Finding{
-			Kind: f.Kind, Severity: f.Severity.String(), Title: onlyUTF8([]string{f.Title})[0], Since: timeToPB(f.Since), SinceAtLeast: f.SinceAtLeast,
-			Until: timeToPB(f.Until), Evidence: onlyUTF8(f.Evidence), Next: f.Next,
+			Kind: f.Kind, Severity: f.Severity.String(), Title: utf8Only(f.Title), Since: timeToPB(f.Since), SinceAtLeast: f.SinceAtLeast,
+			Until: timeToPB(f.Until), Evidence: onlyUTF8(f.Evidence), Next: utf8Only(f.Next),
 		})
 	}
 	return r
@@ -153,7 +153,7 @@ func pageToPB(p explain.Page) *agentpb.ExplainReply {
 // cut shortens a text to so many bytes, at the border of a character. A text in
 // another encoding than UTF-8 cannot be sent as it is.
 func cut(s string, n int) string {
-	s = onlyUTF8([]string{s})[0]
+	s = utf8Only(s)
 	if len(s) <= n {
 		return s
 	}
@@ -165,9 +165,16 @@ func cut(s string, n int) string {
 
 // onlyUTF8 makes strings fit for the wire, which takes nothing but UTF-8.
 func onlyUTF8(in []string) []string {
+	if len(in) == 0 {
+		return nil
+	}
 	out := make([]string, len(in))
 	for i, s := range in {
-		out[i] = strings.ToValidUTF8(s, "\uFFFD")
+		out[i] = utf8Only(s)
 	}
 	return out
 }
+
+// utf8Only is onlyUTF8 for one string: one that is not UTF-8 would cost the whole
+// reply. Paths, names of cgroups and whatever clients choose may be any bytes.
+func utf8Only(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }

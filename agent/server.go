@@ -68,7 +68,7 @@ func (s *Server) guard(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	return next(ctx, req)
 }
 
-// guardStream is guard for Watch.
+// guardStream is guard for Watch and Records.
 func (s *Server) guardStream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
 	defer s.caught(info.FullMethod, &err)
 	return next(srv, stream)
@@ -100,7 +100,7 @@ func (s *Server) apply(ctx context.Context, r *agentpb.ApplyRequest) (*agentpb.A
 		if err != nil {
 			return nil, err
 		}
-		return &agentpb.ApplyReply{Instance: f.Instance, Fault: faultToPB(*f)}, nil
+		return &agentpb.ApplyReply{Instance: utf8Only(f.Instance), Fault: faultToPB(*f)}, nil
 	}
 	switch d := r.GetDesired().(type) {
 	case *agentpb.ApplyRequest_Placement:
@@ -140,7 +140,7 @@ func (s *Server) applyFault(ctx context.Context, r *agentpb.ApplyRequest, d *age
 	if err != nil {
 		return nil, err
 	}
-	return &agentpb.ApplyReply{Instance: f.Instance, Changes: changes, Fault: faultToPB(*f)}, nil
+	return &agentpb.ApplyReply{Instance: utf8Only(f.Instance), Changes: onlyUTF8(changes), Fault: faultToPB(*f)}, nil
 }
 
 // stillProbing is the answer before the first snapshot.
@@ -178,8 +178,6 @@ func statusOf(err error) error {
 		code = codes.FailedPrecondition
 	case errors.Is(err, context.DeadlineExceeded):
 		code = codes.DeadlineExceeded
-	case errors.Is(err, context.Canceled):
-		code = codes.Canceled
 	case errors.Is(err, context.Canceled):
 		code = codes.Canceled
 	}

@@ -112,8 +112,8 @@ func checkStatements(s state.StatementsPolicy) error {
 func recordToPB(d record.Delivery) *agentpb.Record {
 	inSeconds := func(s float64) *durationpb.Duration { return durationpb.New(time.Duration(s * float64(time.Second))) }
 	return &agentpb.Record{
-		Time: timeToPB(d.Time), Node: d.Node, Namespace: d.Namespace, Pod: d.Pod, Instance: d.Instance, Engine: d.Engine,
-		Kind: d.Kind, User: d.User, Database: d.Database, Client: d.Client, Digest: d.Digest, Statement: d.Statement,
+		Time: timeToPB(d.Time), Node: d.Node, Namespace: d.Namespace, Pod: d.Pod, Instance: utf8Only(d.Instance), Engine: d.Engine,
+		Kind: d.Kind, User: utf8Only(d.User), Database: utf8Only(d.Database), Client: d.Client, Digest: d.Digest, Statement: utf8Only(d.Statement),
 		Operation: d.Operation, Code: d.Code, Duration: inSeconds(d.DurationSeconds), FirstByte: inSeconds(d.FirstByteSeconds),
 		Blocked: inSeconds(d.BlockedSeconds), Rows: d.Rows, RequestBytes: d.RequestBytes, ResponseBytes: d.ResponseBytes, Lost: d.Lost,
 	}
