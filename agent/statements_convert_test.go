@@ -21,6 +21,7 @@ func TestAPolicyOfStatementsIsReadStrictly(t *testing.T) {
 	require.Zero(t, none)
 	for name, bad := range map[string]*agentpb.StatementsPolicy{
 		"top":        {Top: 501},
+		"a week":     {Slow: durationpb.New(7 * 24 * time.Hour)},
 		"slow":       {Slow: durationpb.New(-time.Second)},
 		"impossible": {Slow: &durationpb.Duration{Seconds: 1, Nanos: -1}},
 		"audit":      {Audit: []string{"everything"}},
