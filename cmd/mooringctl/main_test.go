@@ -65,7 +65,7 @@ func (f *fakeAgent) Capabilities(ctx context.Context, _ *agentpb.CapabilitiesReq
 }
 
 // serve runs f on a socket and returns its path.
-func serve(t *testing.T, f *fakeAgent) string {
+func serve(t *testing.T, f agentpb.AgentServer) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "s")
 	l, err := net.Listen("unix", path)

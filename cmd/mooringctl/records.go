@@ -3,12 +3,17 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/mooring-dev/mooring/agent/agentpb"
+	"github.com/mooring-dev/mooring/cmd/mooringctl/screen"
 )
 
 func (c *client) recordsCommand() *cobra.Command {
@@ -39,7 +44,8 @@ func (c *client) recordsCommand() *cobra.Command {
 	return cmd
 }
 
-// printRecords prints records until one side goes away.
+// printRecords prints records until one side goes away. Names are what clients
+// chose, also those that were refused: they steer no terminal and end no line.
 func (c *client) printRecords(ctx context.Context, a agentpb.AgentClient, r *agentpb.RecordsRequest) error {
 	stream, err := a.Records(ctx, r)
 	if err != nil {
@@ -51,10 +57,11 @@ func (c *client) printRecords(ctx context.Context, a agentpb.AgentClient, r *age
 	}
 	for {
 		rec, err := stream.Recv()
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil, errors.Is(err, io.EOF), status.Code(err) == codes.DeadlineExceeded:
+			// The agent's clock may end it a little before ours does.
 			return nil
-		}
-		if err != nil {
+		case err != nil:
 			return err
 		}
 		if c.format == "json" {
@@ -66,8 +73,11 @@ func (c *client) printRecords(ctx context.Context, a agentpb.AgentClient, r *age
 		if n := rec.GetLost(); n > 0 {
 			fmt.Fprintf(c.out, "%d records were missed\n", n)
 		}
-		fmt.Fprintf(c.out, row, rec.GetTime().AsTime().Local().Format("15:04:05.000"), rec.GetKind(), rec.GetInstance(),
-			cmp.Or(rec.GetUser(), "-"), cmp.Or(rec.GetClient(), "-"), rec.GetDuration().AsDuration().Round(time.Microsecond).String(),
-			fmt.Sprint(rec.GetRows()), cmp.Or(rec.GetCode(), "-"), cmp.Or(rec.GetStatement(), rec.GetOperation()))
+		fmt.Fprintf(c.out, row, rec.GetTime().AsTime().Local().Format("15:04:05.000"), screen.Clean(rec.GetKind()), screen.Clean(rec.GetInstance()),
+			orDash(rec.GetUser()), orDash(rec.GetClient()), rec.GetDuration().AsDuration().Round(time.Microsecond).String(),
+			fmt.Sprint(rec.GetRows()), orDash(rec.GetCode()), screen.Clean(cmp.Or(rec.GetStatement(), rec.GetOperation())))
 	}
 }
+
+// orDash makes a text fit for a terminal, and an empty one visible.
+func orDash(s string) string { return cmp.Or(screen.Clean(s), "-") }
