@@ -31,6 +31,7 @@ func families(classicBounds []time.Duration, protocol int) []family {
 		faults(),
 		capabilities(),
 		probe(),
+		records(),
 		active(),
 		sources(),
 		agent(protocol),

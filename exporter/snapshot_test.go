@@ -49,7 +49,9 @@ func snapshot() *state.Snapshot {
 			{ID: 0, CPUs: "0-3", TotalBytes: 16 << 30, FreeBytes: 5 << 30},
 			{ID: 1, CPUs: "4-7", TotalBytes: 16 << 30, FreeBytes: 6 << 30},
 		},
-		Machine: node(),
+		Machine:     node(),
+		Records:     recorded(),
+		DigestTable: digestTable(),
 		Probe: state.Probe{
 			Mode: "fentry", Lost: map[string]uint64{"operations_full": 0, "connections_full": 4},
 			Events: map[string]uint64{"text": 31, "record": 5}, Maps: map[string]state.MapFill{"digests": {Entries: 40, Capacity: 16384}},

@@ -10,3 +10,14 @@ const (
 	// pods were received once.
 	CollectorPods = "pods"
 )
+
+// Collectors of what statements tell one by one. Their errors are that some of it is
+// being lost.
+const (
+	// CollectorEvents is the reading of the kernel's events; it is there while the
+	// statement probe is.
+	CollectorEvents = "events"
+	// CollectorRecords is the writing of records; it is there where they go to a
+	// file or standard output.
+	CollectorRecords = "records"
+)

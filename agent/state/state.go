@@ -320,6 +320,11 @@ type Snapshot struct {
 	// Machine is the node as a whole.
 	Machine *Machine `json:"machine,omitempty"`
 	Probe   Probe    `json:"probe"`
+	// Records is what became of records.
+	Records Records `json:"records"`
+	// DigestTable is how full the table of digests is; nil while the statement
+	// probe is off.
+	DigestTable *DigestTable `json:"digestTable,omitempty"`
 	// Journal reports a damaged journal that was set aside at start.
 	Journal string `json:"journal,omitempty"`
 }
