@@ -85,7 +85,13 @@ type Agent struct {
 	// records is never nil; sink is where they go, nil for nowhere.
 	records *record.Recorder
 	sink    io.Closer
-	probe   state.Probe
+	// heard is how reading the kernel's events fares.
+	heard *heard
+	// sinkWatch and sessionsLost are what readRecords saw before. Only the loop's
+	// goroutine uses them.
+	sinkWatch    sinkWatch
+	sessionsLost uint64
+	probe        state.Probe
 
 	desired desired
 	holder  holder
@@ -134,6 +140,7 @@ func New(cfg Config, log *slog.Logger) (*Agent, error) {
 		unsettled: map[string]string{},
 		boot:      bpf.BootTime,
 		sink:      sink,
+		heard:     &heard{log: log},
 		fence:     openFence(cfg.StateDir, bpf.BootTime),
 		net:       &netHandler{},
 		io:        &ioHandler{},

@@ -72,6 +72,7 @@ func (a *Agent) tick(ctx context.Context) {
 	c.timed("resources", func() error { return a.resources(next) })
 	a.readUsage(next)
 	c.timed("statements", func() error { return a.readStatements(next) })
+	a.readRecords(next)
 	c.timed("active", func() error { return a.readActive(next) })
 	c.timed("faults", func() error { return a.readFaults(next) })
 	a.readKubernetes(next)

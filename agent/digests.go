@@ -2,7 +2,6 @@ package agent
 
 import (
 	"bytes"
-	"context"
 	"time"
 
 	"github.com/mooring-dev/mooring/agent/digest"
@@ -90,15 +89,18 @@ func digestCounts(c bpf.DigestCounts) digest.Counts {
 type events struct {
 	digests *digest.Table
 	records *record.Recorder
+	heard   *heard
 }
 
 // Text implements bpf.EventHandler.
 func (e events) Text(t *bpf.Text) {
+	defer e.heard.caught()
 	e.digests.Text(digest.Text{ID: t.ID, Hash: t.Hash, Text: t.Text})
 }
 
 // Record implements bpf.EventHandler.
 func (e events) Record(r *bpf.Record) {
+	defer e.heard.caught()
 	known := e.digests.Count(digest.Statement{
 		ID: r.ID, Hash: r.Hash, Number: r.Digest, Uncounted: r.Uncounted, Operation: r.Operation,
 		Failed: r.Error, Duration: r.Duration, Rows: r.Rows,
@@ -116,6 +118,7 @@ func (e events) Record(r *bpf.Record) {
 
 // Session implements bpf.EventHandler.
 func (e events) Session(s *bpf.Session) {
+	defer e.heard.caught()
 	kind := record.KindLogin
 	switch s.Event {
 	case bpf.SessionRefused:
@@ -127,17 +130,6 @@ func (e events) Session(s *bpf.Session) {
 		ID: s.ID, Kind: kind, Connection: s.Connection, Client: s.Client,
 		User: s.User, Database: s.Database, Code: s.Code, At: s.At,
 	})
-}
-
-// readEvents hands on the kernel's events until ctx ends. Without it statements
-// are counted all the same, their digests as "unsampled".
-func (a *Agent) readEvents(ctx context.Context) {
-	if a.statements == nil {
-		return
-	}
-	if err := a.statements.ReadEvents(ctx, events{a.digests, a.records}); err != nil {
-		a.log.Error("events of statements end", "component", "statements", "err", err)
-	}
 }
 
 // watchDigests tells the digests and the records which instances there are.

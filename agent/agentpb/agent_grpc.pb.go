@@ -58,7 +58,9 @@ type AgentClient interface {
 	Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainReply, error)
 	// Records streams slow, failed and audited statements and sessions, from the
 	// call on, until the caller goes away. A caller that is too slow loses some
-	// and is told how many.
+	// and is told how many. It is refused while the statement probe is off. Over
+	// TLS a connection ends once an hour: what happens until the next call is in no
+	// lost.
 	Records(ctx context.Context, in *RecordsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Record], error)
 }
 
@@ -179,7 +181,9 @@ type AgentServer interface {
 	Explain(context.Context, *ExplainRequest) (*ExplainReply, error)
 	// Records streams slow, failed and audited statements and sessions, from the
 	// call on, until the caller goes away. A caller that is too slow loses some
-	// and is told how many.
+	// and is told how many. It is refused while the statement probe is off. Over
+	// TLS a connection ends once an hour: what happens until the next call is in no
+	// lost.
 	Records(*RecordsRequest, grpc.ServerStreamingServer[Record]) error
 	mustEmbedUnimplementedAgentServer()
 }
