@@ -41,6 +41,7 @@ func (a *Agent) readStatements(next *state.Snapshot) error {
 		}
 		if err := a.readInstance(in, s); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", in.ID, err))
+			in.Operations = nil // nothing is told rather than a part
 			continue
 		}
 		in.Statements = s
