@@ -261,12 +261,22 @@ func (a *Agent) stat(in *state.Instance) (state.Resources, error) {
 	if err != nil {
 		return state.Resources{}, err
 	}
-	return state.Resources{
+	r := state.Resources{
 		CPUMillicores: s.CPUMillicores, CPUUsage: s.CPUUsage, CPUThrottled: s.CPUThrottled,
 		MemoryLimitBytes: s.MemoryLimitBytes, MemoryUsageBytes: s.MemoryUsageBytes,
 		MemoryInUseBytes: s.MemoryInUseBytes, OOMKills: s.OOMKills,
 		CPUs: s.CPUs, MemoryNodes: s.MemoryNodes, NodeBytes: s.NodeBytes,
-	}, nil
+	}
+	// The cgroup of a container is right below its pod's. With the container goes
+	// its count of kills, and the server's own end takes the container with it.
+	if in.PodUID != "" {
+		if kills, ok, err := g.OOMKillsAbove(); err != nil {
+			return state.Resources{}, err
+		} else if ok {
+			r.PodOOMKills = &kills
+		}
+	}
+	return r, nil
 }
 
 // placement derives where an instance is from the memory nodes it may use: it

@@ -40,3 +40,15 @@ func TestTopologyIsReadAsOftenAsInstancesAreLookedFor(t *testing.T) {
 	require.EqualValues(t, 7<<10, a.snapshot.Load().Nodes[0].FreeBytes)
 	require.NotEqualValues(t, 7<<10, before[0].FreeBytes, "a snapshot does not change")
 }
+
+func TestKillsOfAPodOutliveItsContainers(t *testing.T) {
+	f := newFixture(t)
+	f.instance(t, "/pod/db", "pg-0").PodUID = "u-1"
+	f.instance(t, "/pod/alone", "alone")
+	write(t, filepath.Join(f.root, "cgroup/pod/memory.events"), "oom 4\noom_kill 2\n")
+	all := f.agent(t).Snapshot().Instances
+	require.Len(t, all, 2)
+	require.Zero(t, all[0].Resources.OOMKills, "its container was made after the kills")
+	require.Equal(t, pointer(int64(2)), all[0].Resources.PodOOMKills)
+	require.Nil(t, all[1].Resources.PodOOMKills, "what is above a unit is not its own")
+}

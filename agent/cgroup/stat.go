@@ -71,6 +71,29 @@ func (g *Group) Stat() (Stat, error) {
 	return s, nil
 }
 
+// OOMKillsAbove counts processes killed for lack of memory in the cgroup above
+// this one and in all below that, those included that were removed since: on
+// version 2 the kernel counts an event in every cgroup upwards
+// (memcg_memory_event in include/linux/memcontrol.h). It returns false where
+// it does not: on version 1, below the root, and without the memory controller
+// above. With the mount option memory_localevents those below are not counted. It
+// does not block.
+func (g *Group) OOMKillsAbove() (int64, bool, error) {
+	if g.fs.version == 1 {
+		return 0, false, nil
+	}
+	dir := filepath.Dir(g.main().dir)
+	keys, err := readKeys(filepath.Join(dir, "memory.events"))
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, false, nil
+	}
+	if err != nil {
+		return 0, false, fmt.Errorf("read cgroup above %q: %w", g.Path(), g.goneOr(err))
+	}
+	n, ok := keys["oom_kill"]
+	return n, ok, nil
+}
+
 // goneOr returns ErrGone if that is why err came about: a cgroup that is
 // removed while it is read fails in many ways.
 func (g *Group) goneOr(err error) error {

@@ -55,6 +55,28 @@ func TestStat(t *testing.T) {
 	})
 }
 
+func TestOOMKillsAboveAreThoseOfThePod(t *testing.T) {
+	tr := tree2()
+	tr["pod/memory.events"] = "low 0\nhigh 0\nmax 40\noom 5\noom_kill 3\noom_group_kill 1\n"
+	n, ok, err := open(t, tr.make(t, t.TempDir()), 2).OOMKillsAbove()
+	require.NoError(t, err)
+	require.True(t, ok)
+	require.Equal(t, int64(3), n)
+
+	delete(tr, "pod/memory.events")
+	_, ok, err = open(t, tr.make(t, t.TempDir()), 2).OOMKillsAbove()
+	require.NoError(t, err, "the root has no such file")
+	require.False(t, ok)
+
+	tr["pod/memory.events"] = "oom_kill many\n"
+	_, _, err = open(t, tr.make(t, t.TempDir()), 2).OOMKillsAbove()
+	require.ErrorContains(t, err, "is not a key and a number")
+
+	_, ok, err = open(t, tree1().make(t, t.TempDir()), 1).OOMKillsAbove()
+	require.NoError(t, err)
+	require.False(t, ok, "version 1 counts in the cgroup itself alone")
+}
+
 func TestStatReadsLimitsAndWhatIsAbove(t *testing.T) {
 	t.Run("with limits", func(t *testing.T) {
 		tr := tree2()

@@ -124,6 +124,10 @@ type Resources struct {
 	MemoryInUseBytes int64 `json:"memoryInUseBytes"`
 	// OOMKills counts processes killed in the cgroup for lack of memory.
 	OOMKills int64 `json:"oomKills"`
+	// PodOOMKills counts those of all containers of its pod since the pod was
+	// made, also of containers that are gone; nil where the kernel does not tell,
+	// and outside Kubernetes.
+	PodOOMKills *int64 `json:"podOomKills,omitempty"`
 	// CPUs and MemoryNodes are the effective cpuset, as kernel lists.
 	CPUs        string `json:"cpus"`
 	MemoryNodes string `json:"memoryNodes"`
