@@ -62,7 +62,7 @@ func (a *Agent) tick(ctx context.Context) {
 		Epoch:        a.fence.Highest(),
 	}
 	c.timed("instances", func() error { return a.discover(ctx) })
-	next.UnknownListeners = c.found.UnknownListeners
+	next.UnknownListeners, next.Missing = c.found.UnknownListeners, c.found.Missing
 	next.Unresolved = a.unsettledNotes()
 	if d := a.fence.Damage(); d != "" {
 		next.Unresolved = append(next.Unresolved, d)

@@ -52,3 +52,9 @@ func TestKillsOfAPodOutliveItsContainers(t *testing.T) {
 	require.Equal(t, pointer(int64(2)), all[0].Resources.PodOOMKills)
 	require.Nil(t, all[1].Resources.PodOOMKills, "what is above a unit is not its own")
 }
+
+func TestTheSnapshotNamesDeclaredPodsWithoutAServer(t *testing.T) {
+	f := newFixture(t)
+	f.result.Missing = []state.Declared{{Namespace: "db", Pod: "pg-0", Container: "pg", PodUID: "u-1"}}
+	require.Equal(t, f.result.Missing, f.agent(t).Snapshot().Missing)
+}

@@ -92,7 +92,8 @@ func declarationOf(pod *corev1.Pod, declared map[string]state.Declared) (state.D
 
 // resolveDeclared returns the instance that a declared pod runs. Where the pod
 // object names no container with a server, as after a restart that the API
-// server has not told of, the pod's cgroups are searched.
+// server has not told of, the pod's cgroups are searched; where that finds none
+// either, the pod is noted as missing.
 func (k *Kubernetes) resolveDeclared(l *look, pod *corev1.Pod, d state.Declared) (*state.Instance, error) {
 	s, err := k.searchFor(d, podCgroupUID(pod))
 	if err != nil {
@@ -109,8 +110,16 @@ func (k *Kubernetes) resolveDeclared(l *look, pod *corev1.Pod, d state.Declared)
 		} else if len(statuses) == 1 {
 			s.nameless = statuses[0].Name
 		}
-		if found, searchErr := k.search(l.view, s); searchErr == nil {
+		found, searchErr := k.search(l.view, s)
+		switch {
+		case searchErr == nil:
 			srv, err = found, nil
+		case errors.Is(searchErr, errNoServer) && pod.DeletionTimestamp == nil:
+			d.Container = s.last.Container
+			if len(statuses) == 1 {
+				d.Container = statuses[0].Name
+			}
+			l.missing = append(l.missing, d)
 		}
 	}
 	if err != nil {

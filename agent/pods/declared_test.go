@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/fake"
 	k8stesting "k8s.io/client-go/testing"
@@ -111,6 +113,59 @@ func TestADeclarationThatDoesNotFitIsRefused(t *testing.T) {
 			require.Contains(t, strings.Join(r.Unresolved, "\n"), tt.want)
 		})
 	}
+}
+
+func TestADeclaredPodInWhichNoServerListensIsMissing(t *testing.T) {
+	waiting := podWith(nil, nil, "db")
+	waiting.Status.ContainerStatuses[0].State = corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}}
+	two := podWith(nil, nil, "db", "helper")
+	pending := podWith(nil, nil, "db")
+	pending.Status.Phase = corev1.PodPending
+	leaving := podWith(nil, nil, "db")
+	leaving.DeletionTimestamp, leaving.Finalizers = &metav1.Time{Time: time.Unix(1, 0)}, []string{"kept/for-the-test"}
+	elsewhere := podWith(nil, nil, "db")
+	elsewhere.Spec.NodeName = "node-2"
+	in := func(container string) func(*state.Declared) {
+		return func(d *state.Declared) { d.Container = container }
+	}
+	tests := map[string]struct {
+		pod      *corev1.Pod
+		declared state.Declared
+		ports    []uint16 // of PostgreSQL in the pod's first container
+		want     []state.Declared
+	}{
+		"the server has ended":               {podWith(nil, nil, "db"), ledger(), nil, []state.Declared{ledger(in("db"))}},
+		"its container waits to begin again": {waiting, ledger(), nil, []state.Declared{ledger(in("db"))}},
+		"the policy names the container":     {two, ledger(in("helper")), nil, []state.Declared{ledger(in("helper"))}},
+		"the container is not known":         {two, ledger(), nil, []state.Declared{ledger()}},
+		"one listens":                        {podWith(nil, nil, "db"), ledger(), []uint16{5432}, nil},
+		"several listen":                     {podWith(nil, nil, "db"), ledger(), []uint16{5432, 5433}, nil},
+		"the pod has not begun":              {pending, ledger(), nil, nil},
+		"the pod is being deleted":           {leaving, ledger(), nil, nil},
+		"the pod is on another node":         {elsewhere, ledger(), nil, nil},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			n := newFakeNode(t, "v2")
+			for i, port := range tt.ports {
+				n.add(postgres(100+i, 1, groupOf(0), port))
+			}
+			k, _ := start(t, n.options(), tt.pod)
+			k.Declare([]state.Declared{tt.declared})
+			r := find(t, k)
+			require.Equal(t, tt.want, r.Missing)
+			require.Equal(t, tt.want, Merge(r, Result{}).Missing)
+		})
+	}
+}
+
+func TestAMissingServerIsNamedByTheContainerItWasSeenIn(t *testing.T) {
+	n := newFakeNode(t, "v2").add(postgres(100, 1, groupOf(1), 5432))
+	k, _ := start(t, n.options(), podWith(nil, nil, "helper", "db"))
+	k.Declare([]state.Declared{ledger()})
+	require.Equal(t, []string{"bank/ledger-0/db"}, ids(find(t, k)))
+	n.remove(100)
+	require.Equal(t, []state.Declared{ledger(func(d *state.Declared) { d.Container = "db" })}, find(t, k).Missing)
 }
 
 func TestADeclarationIsNotTakenByAnotherPod(t *testing.T) {

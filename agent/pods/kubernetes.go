@@ -1,6 +1,7 @@
 package pods
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -82,7 +83,7 @@ func slim(obj any) (any, error) {
 	}
 	out := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
 		Name: pod.Name, Namespace: pod.Namespace, UID: pod.UID,
-		ResourceVersion: pod.ResourceVersion, Labels: pod.Labels,
+		ResourceVersion: pod.ResourceVersion, Labels: pod.Labels, DeletionTimestamp: pod.DeletionTimestamp,
 	}}
 	for _, key := range []string{engineAnnotation, containerAnnotation, hashAnnotation, mirrorAnnotation} {
 		if value, ok := pod.Annotations[key]; ok {
@@ -142,6 +143,10 @@ func (k *Kubernetes) Instances(ctx context.Context) (Result, error) {
 	sortInstances(out.Instances)
 	slices.Sort(v.problems)
 	out.Unresolved = v.problems
+	slices.SortFunc(l.missing, func(a, b state.Declared) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Pod, b.Pod))
+	})
+	out.Missing = l.missing
 	return out, nil
 }
 
@@ -152,6 +157,8 @@ type look struct {
 	declared map[string]state.Declared
 	// seen is where the servers of declared pods were found.
 	seen map[string]Seen
+	// missing is Result.Missing.
+	missing []state.Declared
 }
 
 // withPods resolves the node's pods, those that are declared by their

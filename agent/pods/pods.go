@@ -26,6 +26,11 @@ type Result struct {
 	// UnknownListeners is the number of processes that listen on a TCP port of
 	// their own and are no known engine. Kubernetes leaves it 0.
 	UnknownListeners int
+	// Missing are the declared pods that run on this node, are not being deleted
+	// and have no server that listens; sorted by namespace and pod. Container is
+	// the one that it would run in, "" where that is not known. Standalone leaves
+	// it nil, and so does Kubernetes until the pods have been received.
+	Missing []state.Declared
 	// Unresolved says, one sentence each and sorted, what looked like a
 	// database and is not listed, and why.
 	Unresolved []string
@@ -75,7 +80,7 @@ func Merge(k8s, standalone Result) Result {
 		path    string
 	}
 	taken := make(map[key]bool, len(k8s.Instances))
-	out := Result{UnknownListeners: max(k8s.UnknownListeners, standalone.UnknownListeners)}
+	out := Result{UnknownListeners: max(k8s.UnknownListeners, standalone.UnknownListeners), Missing: slices.Clone(k8s.Missing)}
 	for _, in := range k8s.Instances {
 		taken[key{in.Cgroup.Version, in.Cgroup.Path}] = true
 		out.Instances = append(out.Instances, in)

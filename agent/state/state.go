@@ -303,6 +303,9 @@ type Snapshot struct {
 	NodeName  string           `json:"nodeName"`
 	Version   string           `json:"version"`
 	Instances []InstanceStatus `json:"instances"`
+	// Missing are the declared pods that run here and in which no server was
+	// found; see pods.Result.
+	Missing []Declared `json:"missing,omitempty"`
 	// UnknownListeners counts listening processes that matched no known
 	// engine and were left alone.
 	UnknownListeners int `json:"unknownListeners"`
