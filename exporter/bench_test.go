@@ -15,7 +15,7 @@ import (
 // crowded is a node of n instances with ten kinds of statement each.
 func crowded(n int) *state.Snapshot {
 	snap := snapshot()
-	snap.Instances = nil
+	snap.Instances, snap.Missing = nil, nil
 	for i := range n {
 		in := postgres()
 		in.Pod = fmt.Sprintf("pg-%d", i)

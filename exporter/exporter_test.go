@@ -188,6 +188,45 @@ func TestAnInstanceThatCouldNotBeRead(t *testing.T) {
 	})
 }
 
+// A counter that is 0 while the cgroup is shared, and what it was before afterwards,
+// would be thousands of cores to whoever takes its rate.
+func TestASharedCgroupHasNoSeriesRatherThanZeros(t *testing.T) {
+	snap := snapshot()
+	in := &snap.Instances[0]
+	in.Cgroup.Shared, in.Resources, in.Placement = "2 database servers live in it", state.Resources{}, nil
+	got := of(gather(t, New(hold(snap), bounds(), WithClock(clock))), in.ID)
+	for _, m := range append(resources().metrics, placement().metrics...) {
+		if m.name != "mooring_instance_placement_error" {
+			require.NotContains(t, got, m.name)
+		}
+	}
+	require.Contains(t, got, "mooring_instance_read_success")
+	require.Zero(t, got["mooring_instance_read_success"])
+	require.InDelta(t, 1, got["mooring_instance_cgroup_shared"], 0)
+	require.InDelta(t, 13, got["db_server_operation_duration_seconds"], 0, "its statements are its own")
+}
+
+func TestADeclaredInstanceThatIsGoneKeepsItsLabels(t *testing.T) {
+	const metric = "mooring_declared_instance_found"
+	snap := snapshot()
+	series := func() string {
+		for line := range strings.Lines(text(t, gather(t, New(hold(snap), bounds(), WithClock(clock))))) {
+			if strings.HasPrefix(line, metric+"{") && strings.Contains(line, `"pg-0"`) {
+				return line
+			}
+		}
+		return ""
+	}
+	found := series()
+	require.True(t, strings.HasSuffix(found, " 1\n"), found)
+	gone := *snap.Instances[0].Declared
+	gone.Namespace, gone.Pod, gone.Container, gone.Engine = "db", "pg-0", "postgres", state.PostgreSQL
+	snap.Instances, snap.Missing = snap.Instances[1:], []state.Declared{gone}
+	require.Equal(t, strings.Replace(found, " 1\n", " 0\n", 1), series())
+
+	require.Equal(t, "db/pg-0", missing(&state.Declared{Namespace: "db", Pod: "pg-0"}).ID)
+}
+
 func TestALimitThatIsNotSetIsAbsent(t *testing.T) {
 	snap := snapshot()
 	snap.Instances = snap.Instances[:1]

@@ -41,7 +41,7 @@ func placement() family {
 				if d := in.Declared; d != nil && d.NUMA == state.NUMASingleNode {
 					s.set(misplaced, boolean(in.PlacementErr != ""), labelValues(&in.Instance)...)
 				}
-				if in.Err != "" {
+				if !wasRead(in) {
 					continue
 				}
 				for node, bytes := range in.Resources.NodeBytes {

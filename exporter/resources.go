@@ -11,6 +11,8 @@ type resource struct {
 
 // resources is what an instance may use and uses. A limit that is not set is
 // an absent series, not 0, so that usage divided by limit is right or missing.
+// So is everything of an instance whose cgroup was not read or is others' as well:
+// a counter that is 0 for a while is a reset to whoever takes its rate.
 func resources() family {
 	columns := append(cpuResources(), memoryResources()...)
 	f := family{
@@ -18,7 +20,7 @@ func resources() family {
 		collect: func(s *scrape) {
 			for i := range s.snap.Instances {
 				in := &s.snap.Instances[i]
-				if in.Err != "" {
+				if !wasRead(in) {
 					continue
 				}
 				for _, c := range columns {
@@ -70,5 +72,17 @@ func memoryResources() []resource {
 			"Processes of the cgroup killed for lack of memory (oom_kill of memory.events or memory.oom_control).",
 			instanceLabels()...),
 			func(r *state.Resources) (float64, bool) { return float64(r.OOMKills), true }},
+		{counter("mooring_instance_pod_oom_kills_total",
+			"Processes killed for lack of memory in any container of the instance's pod, those that ended by it included: unlike the instance's own cgroup the pod's outlives a restart of the container (oom_kill of its memory.events). In pods and on cgroup version 2 alone.",
+			instanceLabels()...),
+			func(r *state.Resources) (float64, bool) {
+				if r.PodOOMKills == nil {
+					return 0, false
+				}
+				return float64(*r.PodOOMKills), true
+			}},
 	}
 }
+
+// wasRead says that an instance's Resources were read and are its own.
+func wasRead(in *state.InstanceStatus) bool { return in.Err == "" && in.Cgroup.Shared == "" }

@@ -23,7 +23,8 @@ func snapshot() *state.Snapshot {
 		Time:             taken(),
 		NodeName:         "node-a",
 		Version:          "1.2.3",
-		Instances:        []state.InstanceStatus{postgres(), mysql(), redis()},
+		Instances:        []state.InstanceStatus{postgres(), mysql(), redis(), neighbour()},
+		Missing:          []state.Declared{{Namespace: "db", Pod: "pg-1", Container: "postgres", Engine: state.PostgreSQL, Policy: "db/postgres"}},
 		UnknownListeners: 2,
 		Unresolved:       []string{"pod db/pg-1: its container is not running"},
 		PolicyDigest:     "c0ffee",
@@ -69,7 +70,7 @@ func postgres() state.InstanceStatus {
 		},
 		Resources: state.Resources{
 			CPUMillicores: 2500, CPUUsage: 90 * time.Second, CPUThrottled: 1500 * time.Millisecond,
-			MemoryLimitBytes: 4 << 30, MemoryUsageBytes: 3 << 30, MemoryInUseBytes: 1 << 30, OOMKills: 1,
+			MemoryLimitBytes: 4 << 30, MemoryUsageBytes: 3 << 30, MemoryInUseBytes: 1 << 30, OOMKills: 1, PodOOMKills: new(int64(3)),
 			CPUs: "0-3", MemoryNodes: "0", NodeBytes: map[int]int64{0: 3 << 28, 1: 1 << 28},
 		},
 		Placement: &state.Placement{Policy: "pack", Node: 0},
@@ -139,6 +140,16 @@ func redis() state.InstanceStatus {
 		Err: "read memory.stat: permission denied",
 		Operations: []state.Operation{
 			{Name: "read", Classic: make([]uint64, 5), Native: map[int]uint64{}},
+		},
+	}
+}
+
+// neighbour shares its cgroup, so that nothing was read of it, and nothing failed.
+func neighbour() state.InstanceStatus {
+	return state.InstanceStatus{
+		Instance: state.Instance{
+			ID: "/system.slice/mongod.service", Name: "mongod.service", Engine: state.MongoDB, Source: "standalone",
+			Cgroup: state.Cgroup{Version: 2, ID: 4713, Shared: "2 database servers live in it"},
 		},
 	}
 }
