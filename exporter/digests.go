@@ -2,6 +2,11 @@ package exporter
 
 import "github.com/mooring-dev/mooring/agent/state"
 
+// maxQueryBytes bounds a statement's text as a label value, with what sentence adds
+// to one that it cuts: servers that limit label values refuse the whole scrape for
+// one that is longer. All of it is in the answers to mooringctl.
+const maxQueryBytes = 256 - len("...")
+
 // digests is the statements of each instance by their shape.
 func digests() family {
 	labels := instanceLabels("db_system_name", "digest")
@@ -15,7 +20,7 @@ func digests() family {
 		rows = counter("db_query_digest_rows_total",
 			"Rows returned or affected, by digest, where the protocol says so.", labels...)
 		info = gauge("db_query_digest_info",
-			"Always 1; the text of a digest without literals, empty where policy keeps texts out.",
+			"Always 1; the text of a digest without literals, cut to 256 bytes, empty where policy keeps texts out. Absent for other, unsampled, tls and none.",
 			instanceLabels("db_system_name", "digest", "db_operation_name", "query")...)
 		slow = counter("db_slow_queries_total",
 			"Statements that took at least the instance's threshold.", instanceLabels("db_system_name")...)
@@ -38,7 +43,7 @@ func digests() family {
 					s.set(failed, float64(d.Errors), l...)
 					s.set(rows, float64(d.Rows), l...)
 					if !standsForOthers(d.ID) {
-						s.set(info, 1, labelValues(&in.Instance, engine, d.ID, d.Operation, d.Text)...)
+						s.set(info, 1, labelValues(&in.Instance, engine, d.ID, d.Operation, sentence(d.Text, maxQueryBytes))...)
 					}
 				}
 			}

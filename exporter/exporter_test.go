@@ -227,6 +227,25 @@ func TestADeclaredInstanceThatIsGoneKeepsItsLabels(t *testing.T) {
 	require.Equal(t, "db/pg-0", missing(&state.Declared{Namespace: "db", Pod: "pg-0"}).ID)
 }
 
+func TestTextsOfStatementsFitALabel(t *testing.T) {
+	snap := snapshot()
+	snap.Instances[0].Statements.Digests[0].Text = "SELECT " + strings.Repeat("\u00e9, ", 400)
+	var texts []string
+	for _, mf := range gather(t, New(hold(snap), bounds(), WithClock(clock))) {
+		for _, m := range mf.GetMetric() {
+			for _, l := range m.GetLabel() {
+				require.LessOrEqual(t, len(l.GetValue()), 256+len("..."), "%s %s", mf.GetName(), l.GetName())
+				if l.GetName() == "query" {
+					texts = append(texts, l.GetValue())
+				}
+			}
+		}
+	}
+	require.Len(t, texts, 1)
+	require.True(t, strings.HasPrefix(texts[0], "SELECT \u00e9, ") && strings.HasSuffix(texts[0], "..."), texts[0])
+	require.LessOrEqual(t, len(texts[0]), 256)
+}
+
 func TestALimitThatIsNotSetIsAbsent(t *testing.T) {
 	snap := snapshot()
 	snap.Instances = snap.Instances[:1]
