@@ -6,9 +6,13 @@ func probe() family {
 		mode = gauge("db_probe_mode",
 			"Always 1; how statements are timed: fentry, tracepoint, or off when this kernel allows neither.", "mode")
 		lost = counter("db_probe_lost_total",
-			"Statements that ran but could not be recorded, by reason, counted in the kernel.", "reason")
+			"What was not counted as it should be, by reason, counted in the kernel; the table of reasons in the exporter's README says by which of them a statement is missing.", "reason")
 		coverage = gauge("db_probe_coverage_ratio",
-			"Share of the bytes of an instance's sockets that the probe saw; absent where the kernel does not tell.", instanceLabels()...)
+			"Share of the bytes of an instance's sockets that the probe saw since the instance was found; absent where the kernel does not tell. Of now it is the ratio of the rates of db_probe_seen_bytes_total and db_probe_socket_bytes_total.", instanceLabels()...)
+		seen = counter("db_probe_seen_bytes_total",
+			"Bytes of the connections of an instance that the probe saw; absent where the kernel does not tell.", instanceLabels()...)
+		carried = counter("db_probe_socket_bytes_total",
+			"Bytes that the sockets of these connections counted; absent where the kernel does not tell.", instanceLabels()...)
 		events = counter("db_probe_events_total",
 			"Events that the kernel told the agent: texts it did not know, finished statements, logins and logouts.", "kind")
 		entries = gauge("db_probe_map_entries",
@@ -20,7 +24,7 @@ func probe() family {
 	)
 	return family{
 		name:    "probe",
-		metrics: []*metric{mode, lost, coverage, events, entries, capacity, run},
+		metrics: []*metric{mode, lost, coverage, seen, carried, events, entries, capacity, run},
 		collect: func(s *scrape) {
 			if m := s.snap.Probe.Mode; m != "" {
 				s.set(mode, 1, m)
@@ -43,8 +47,11 @@ func probe() family {
 				if in.Statements == nil {
 					continue
 				}
-				if share, ok := in.Statements.Traffic.Coverage(); ok {
+				t := &in.Statements.Traffic
+				if share, ok := t.Coverage(); ok {
 					s.set(coverage, share, labelValues(&in.Instance)...)
+					s.set(seen, float64(t.SeenBytes), labelValues(&in.Instance)...)
+					s.set(carried, float64(t.SocketBytes), labelValues(&in.Instance)...)
 				}
 			}
 		},
