@@ -30,6 +30,9 @@ func active() family {
 		took = gauge("db_active_probe_duration_seconds",
 			"How long the newest finished active probe took, failed ones too.",
 			instanceLabels("probe")...)
+		success = gauge("db_active_probe_success",
+			"1 when the newest finished active probe of this kind succeeded, 0 when it failed; db_active_probe_failures_total has the reasons.",
+			instanceLabels("probe")...)
 		failures = counter("db_active_probe_failures_total",
 			"Active probes that failed, by reason: timeout, gone, auth, secret, denied, schema, starting, busy, tls, read_only, protocol or error.",
 			instanceLabels("probe", "reason")...)
@@ -39,7 +42,7 @@ func active() family {
 	)
 	return family{
 		name:    "active",
-		metrics: []*metric{up, role, readOnly, lag, lagBytes, heartbeat, took, failures, stopped},
+		metrics: []*metric{up, role, readOnly, lag, lagBytes, heartbeat, took, success, failures, stopped},
 		collect: func(s *scrape) {
 			for i := range s.snap.Instances {
 				in := &s.snap.Instances[i]
@@ -68,6 +71,7 @@ func active() family {
 				}
 				s.set(stopped, boolean(a.Stopped != ""), labels...)
 				for _, p := range a.Probes {
+					s.set(success, boolean(p.Err == ""), labelValues(&in.Instance, p.Kind)...)
 					probed(s, took, failures, in, p)
 				}
 			}
