@@ -23,8 +23,8 @@ func agent(protocol int) family {
 			"Always 1; who writes the limits of pods, the kubelet where the API server serves pods/resize, else the agent; absent while that is not known and without Kubernetes.", "writer")
 		policy = gauge("mooring_policy_info",
 			"Always 1; the digest of the declarations in force on this node, which the controller has too; absent before the first.", "digest")
-		epoch = gauge("mooring_controller_epoch",
-			"Highest fencing epoch of a controller seen; it grows when another controller takes over, and is 0 before the first.")
+		epoch = gauge("mooring_agent_highest_epoch",
+			"Highest fencing epoch of a controller that this agent has seen, mooring_controller_epoch of the one that leads; it grows when another takes over, and is 0 before the first.")
 	)
 	return family{
 		name:    "agent",

@@ -27,9 +27,10 @@
 //
 // Only values with a small, known set become labels: the instances on this
 // node, operations, kinds of fault, capabilities. Uids, process ids, client
-// addresses, error texts and statement texts never do. The one text that does is
-// why a capability is there or not: there is one for each, it does not change
-// while the agent runs, and it is cut.
+// addresses and error texts never do. Texts are in metrics named _info alone, one
+// for each of a bounded number of things, on one line and cut to 256 bytes: why a
+// capability is there or not, how I/O is timed, and the text of each digest that
+// is kept apart, without its literals. Package agent/digest bounds those.
 //
 // # Concurrency
 //

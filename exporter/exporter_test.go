@@ -3,10 +3,12 @@ package exporter
 import (
 	"bytes"
 	"flag"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -244,6 +246,19 @@ func TestTextsOfStatementsFitALabel(t *testing.T) {
 	require.Len(t, texts, 1)
 	require.True(t, strings.HasPrefix(texts[0], "SELECT \u00e9, ") && strings.HasSuffix(texts[0], "..."), texts[0])
 	require.LessOrEqual(t, len(texts[0]), 256)
+}
+
+func TestReadmeSaysHowManySeriesAnInstanceHas(t *testing.T) {
+	var n int
+	for line := range strings.Lines(text(t, gather(t, New(hold(snapshot()), bounds(), WithClock(clock))))) {
+		if strings.Contains(line, `pod="pg-0"`) && !strings.Contains(line, "db_operation_name=") &&
+			!regexp.MustCompile("^(mooring_fault_|db_query_digest_|mooring_instance_(fsync|block_io)_duration_)").MatchString(line) {
+			n++
+		}
+	}
+	readme, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	require.Contains(t, string(readme), fmt.Sprintf("about %d series", (n+5)/10*10))
 }
 
 func TestALimitThatIsNotSetIsAbsent(t *testing.T) {

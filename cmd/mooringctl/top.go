@@ -225,6 +225,6 @@ func (c *client) explainCommand() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().DurationVar(&since, "since", explain.DefaultSince, "how far back to look")
+	cmd.Flags().DurationVar(&since, "since", explain.DefaultSince, "how far back to look, from 30s to 6h")
 	return cmd
 }
