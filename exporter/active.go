@@ -27,6 +27,9 @@ func active() family {
 		heartbeat = gauge("db_heartbeat_age_seconds",
 			"Age, by the replica's clock, of the newest heartbeat row that has reached it; only with write probes.",
 			instanceLabels()...)
+		period = gauge("db_heartbeat_period_seconds",
+			"How often a heartbeat row is to be written: an age up to that is no delay; there where the age is.",
+			instanceLabels()...)
 		took = gauge("db_active_probe_duration_seconds",
 			"How long the newest finished active probe took, failed ones too.",
 			instanceLabels("probe")...)
@@ -37,12 +40,12 @@ func active() family {
 			"Active probes that failed, by reason: timeout, gone, auth, secret, denied, schema, starting, busy, tls, read_only, protocol or error.",
 			instanceLabels("probe", "reason")...)
 		stopped = gauge("db_active_probe_stopped",
-			"1 when the login was refused three times, so that no more is tried until the secret's content changes.",
+			"1 when the login was refused for good, so that no more is tried until the secret's content changes.",
 			instanceLabels()...)
 	)
 	return family{
 		name:    "active",
-		metrics: []*metric{up, role, readOnly, lag, lagBytes, heartbeat, took, success, failures, stopped},
+		metrics: []*metric{up, role, readOnly, lag, lagBytes, heartbeat, period, took, success, failures, stopped},
 		collect: func(s *scrape) {
 			for i := range s.snap.Instances {
 				in := &s.snap.Instances[i]
@@ -68,6 +71,7 @@ func active() family {
 				}
 				if a.HeartbeatAge != nil {
 					s.set(heartbeat, a.HeartbeatAge.Seconds(), labels...)
+					s.set(period, a.HeartbeatPeriod.Seconds(), labels...)
 				}
 				s.set(stopped, boolean(a.Stopped != ""), labels...)
 				for _, p := range a.Probes {

@@ -115,7 +115,7 @@ func mysql() state.InstanceStatus {
 			Declared: &state.Declared{Cluster: "my", Policy: "db/mysql", NUMA: state.NUMASingleNode},
 		},
 		Active: &state.Active{
-			Stopped: "the login was refused three times",
+			Stopped: "the login was refused twice",
 			Probes:  []state.ActiveProbe{{Kind: state.ProbeRead, Took: 2 * time.Millisecond, Err: "auth: error 1045", Failures: map[string]uint64{"auth": 3, "gone": 1}}},
 		},
 		PlacementErr: "node 0 has 2 of 4 CPUs free",
@@ -158,7 +158,7 @@ func neighbour() state.InstanceStatus {
 func probedReplica() *state.Active {
 	yes, lag, bytes, age := true, 1500*time.Millisecond, int64(8192), 12*time.Second
 	return &state.Active{
-		Up: &yes, Role: state.RoleReplica, ReadOnly: &yes, Lag: &lag, LagBytes: &bytes, HeartbeatAge: &age,
+		Up: &yes, Role: state.RoleReplica, ReadOnly: &yes, Lag: &lag, LagBytes: &bytes, HeartbeatAge: &age, HeartbeatPeriod: 10 * time.Second,
 		Probes: []state.ActiveProbe{{Kind: state.ProbeConnect, Took: time.Millisecond}, {Kind: state.ProbeRead, Took: 3 * time.Millisecond}},
 	}
 }

@@ -303,7 +303,11 @@ func (w *worker) answered(c *call) {
 		hung := fmt.Sprintf("%d heartbeats in a row had no answer: the next waits %v", w.hungWrites, patience(w.hungWrites))
 		a.Note = strings.TrimPrefix(a.Note+"; "+hung, "; ")
 	}
-	a.Role, a.ReadOnly, a.Lag, a.LagBytes, a.HeartbeatAge = r.role, r.readOnly, r.lag, r.lagBytes, r.heartbeatAge
+	a.Role, a.ReadOnly, a.Lag, a.LagBytes = r.role, r.readOnly, r.lag, r.lagBytes
+	a.HeartbeatAge, a.HeartbeatPeriod = r.heartbeatAge, 0
+	if r.heartbeatAge != nil {
+		a.HeartbeatPeriod = w.target.Spec.WritePeriod
+	}
 }
 
 func (w *worker) writeDue() bool {
@@ -357,7 +361,7 @@ func (w *worker) down() {
 // forget clears what only an answer tells. It is called with mu held.
 func (w *worker) forget() {
 	a := &w.active
-	a.Up, a.Role, a.ReadOnly, a.Lag, a.LagBytes, a.HeartbeatAge, a.Note = nil, "", nil, nil, nil, nil, ""
+	a.Up, a.Role, a.ReadOnly, a.Lag, a.LagBytes, a.HeartbeatAge, a.HeartbeatPeriod, a.Note = nil, "", nil, nil, nil, nil, 0, ""
 }
 
 func (w *worker) succeeded(kind string, took time.Duration) { w.note(kind, took, nil) }

@@ -501,17 +501,25 @@ func TestAServerThatIsGone(t *testing.T) {
 func TestHeartbeatsAreWrittenToAPrimaryOnly(t *testing.T) {
 	f, s := newFake(), spec()
 	s.Write, s.WritePeriod = state.WriteReplicated, 20*time.Second
-	yes := true
+	yes, age := true, 3*time.Second
 	probing(t, f, s, func(t *testing.T, p *Prober) {
 		after(61 * time.Second)
 		require.InDelta(t, 3, f.writes, 1)
 		f.set(func() {
-			f.answers = func() (reading, error) { return reading{role: state.RoleReplica, readOnly: &yes}, nil }
+			f.answers = func() (reading, error) {
+				return reading{role: state.RoleReplica, readOnly: &yes, heartbeatAge: &age}, nil
+			}
 		})
+		require.Zero(t, p.Results()["a"].HeartbeatPeriod, "a primary has no age of one")
 		after(5 * time.Second)
 		before := f.writes
+		require.Equal(t, []time.Duration{age, 20 * time.Second}, []time.Duration{*p.Results()["a"].HeartbeatAge, p.Results()["a"].HeartbeatPeriod})
 		after(10 * time.Minute)
 		require.Equal(t, before, f.writes)
+		f.set(func() { f.answers = func() (reading, error) { return reading{}, net.ErrClosed } })
+		after(time.Minute)
+		require.Nil(t, p.Results()["a"].HeartbeatAge)
+		require.Zero(t, p.Results()["a"].HeartbeatPeriod)
 	})
 }
 

@@ -58,6 +58,9 @@ type Active struct {
 	// HeartbeatAge is the age of the newest heartbeat row that reached a replica,
 	// by the replica's clock.
 	HeartbeatAge *time.Duration `json:"heartbeatAge,omitempty"`
+	// HeartbeatPeriod is how often one is to be written, the age that is no
+	// delay; 0 without HeartbeatAge.
+	HeartbeatPeriod time.Duration `json:"heartbeatPeriod,omitempty"`
 	// Probes are the kinds of probes that have run, by name.
 	Probes []ActiveProbe `json:"probes,omitempty"`
 	// Stopped says why the agent does not log in any more; empty while it does.
