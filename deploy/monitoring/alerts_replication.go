@@ -9,10 +9,11 @@ import (
 // policy asks for probes.
 func replicationAlerts() []Rule {
 	return []Rule{
-		alert("DBDown", critical, 2*time.Minute, "db_up == 0",
-			"{{ $labels.instance }} does not answer",
-			"The active probe has had no answer for two minutes.",
-			"Dashboard Mooring / Instance: are clients still served (operations a second)? Then the probe's own account or network is at fault, see db_active_probe_failures_total. If not: the pod's log and events, then disk space."),
+		alert("DBDown", critical, 2*time.Minute,
+			fmt.Sprintf("max by (%[1]s) (db_up) == 0 or max by (%[1]s) (mooring_declared_instance_found) == 0", byInstance),
+			"{{ $labels.instance }} does not answer, or its server has ended",
+			"For two minutes the active probe has had no answer, or no server has listened in a running pod that a policy declares (mooring_declared_instance_found).",
+			"No server: the pod's log of before the restart, its events, and disk space. A server without an answer: dashboard Mooring / Instance: are clients still served (operations a second)? Then the probe's own account or network is at fault, see db_active_probe_failures_total."),
 		alert("DBRoleFlapping", critical, 0, fmt.Sprintf("changes(%s[15m]) > 2", primary),
 			"{{ $labels.instance }} changed its role {{ $value }} times in 15 minutes",
 			"An instance became primary and ceased to be it more than twice within 15 minutes.",
@@ -32,7 +33,9 @@ func replicationAlerts() []Rule {
 			"No more logins are tried, so that the account is not locked, until the Secret changes.",
 			"Put the right password into the Secret that the policy names; the probe goes on by itself."),
 		alert("DBReplicationLag", warning, 5*time.Minute,
-			fmt.Sprintf("max by (%s) (db_replication_lag_seconds or db_heartbeat_age_seconds) > 30", byInstance),
+			// A heartbeat of one period is no delay, and a server that has lost its
+			// primary may say 0 where only the heartbeat's age tells.
+			fmt.Sprintf("max by (%[1]s) (db_replication_lag_seconds) > 30 or max by (%[1]s) (db_heartbeat_age_seconds - db_heartbeat_period_seconds) > 30", byInstance),
 			"{{ $labels.instance }} is {{ $value | humanizeDuration }} behind",
 			"A replica has been more than 30 s behind its primary for five minutes.",
 			"Dashboard Mooring / Cluster: does the lag in bytes grow too? Then the replica cannot keep up (its disk, its CPU, a long query that holds replay back). Lag in seconds alone is an idle primary or a clock."),

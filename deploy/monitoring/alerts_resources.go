@@ -32,9 +32,10 @@ func resourceAlerts() []Rule {
 			"For 15 minutes the CPU limit has stopped the instance in more than a quarter of its periods; statements that run then wait until the next one.",
 			"Raise the limit: an InstanceResize (deploy/examples/instanceresize.yaml) or mooringctl resize; neither restarts the database. Or find the digest that uses the CPU: dashboard Mooring / Instance, panel Load by digest."),
 		alert("DBOOMKilled", critical, 0,
-			fmt.Sprintf("sum by (%s) (increase(mooring_instance_oom_kills_total[10m])) > 0", byInstance),
-			"A process of {{ $labels.instance }} was killed for lack of memory",
-			"The kernel killed a process in the instance's cgroup within the last ten minutes because the memory limit was reached.",
+			// The count of the container's cgroup ends with the container, that of the pod does not.
+			fmt.Sprintf("sum by (%[1]s) (increase(mooring_instance_pod_oom_kills_total[10m])) > 0 or sum by (%[1]s) (increase(mooring_instance_oom_kills_total[10m])) > 0", byInstance),
+			"A process of {{ $labels.instance }} or of its pod was killed for lack of memory",
+			"The kernel killed a process in the instance's cgroup, or in another container of its pod, within the last ten minutes because a memory limit was reached.",
 			"Dashboard Mooring / Instance, row Memory: what grew? Raise the limit by an InstanceResize, or lower the database's own buffers and the number of connections."),
 	}
 }

@@ -79,6 +79,10 @@ func resourceCases() []alertCase {
 		// cAdvisor's series of the same names are another job's.
 		{"DBThrottled", 60, periods(300, "mooring-agent"), join(periods(60, "mooring-agent"), periods(300, "cadvisor"))},
 		{"DBOOMKilled", 30, of("mooring_instance_oom_kills_total", id, "0x25 1x100"), of("mooring_instance_oom_kills_total", id, "0x5 1x100")},
+		// The container ended by it: its own count begins at 0 again.
+		{"DBOOMKilled", 30,
+			join(of("mooring_instance_oom_kills_total", id, steady(0)), of("mooring_instance_pod_oom_kills_total", id, "0x25 1x100")),
+			join(of("mooring_instance_oom_kills_total", id, steady(0)), of("mooring_instance_pod_oom_kills_total", id, "0x5 1x100"))},
 	}
 }
 
@@ -95,6 +99,10 @@ func replicationCases() []alertCase {
 	const mark = "stale" // the series ends, as it does when the label changes
 	return []alertCase{
 		{"DBDown", 10, of("db_up", id, "1x3 0x20"), of("db_up", id, "1x8 0x20")},
+		// A server that ended: its series do too, but a policy declares it.
+		{"DBDown", 10,
+			join(of("db_up", id, "1 1 1 "+mark), of("mooring_declared_instance_found", id, "1x3 0x20")),
+			join(of("db_up", id, "1 1 1 "+mark), of("mooring_declared_instance_found", id, "1x8 0x20"))},
 		{"DBRoleFlapping", 12,
 			join(role("a", "primary", "1 1 1 "+mark+" _ 1 1 "+mark+" _ 1 1 1 1 1"), role("a", "replica", "_ _ _ 1 1 "+mark+" _ 1 1 "+mark)),
 			join(role("a", "primary", "1 1 1 "+mark), role("a", "replica", "_ _ _ 1x20"))},
@@ -107,7 +115,11 @@ func replicationCases() []alertCase {
 		{"DBWriteProbeFailing", 15, failed("timeout"), failed("read_only")},
 		{"DBProbeLoginStopped", 5, of("db_active_probe_stopped", id, steady(1)), of("db_active_probe_stopped", id, steady(0))},
 		{"DBReplicationLag", 20, of("db_replication_lag_seconds", id, steady(60)),
-			join(of("db_replication_lag_seconds", id, "60x4 1x100"), of("db_heartbeat_age_seconds", id, steady(11)))},
+			join(of("db_replication_lag_seconds", id, "60x4 1x100"), of("db_heartbeat_age_seconds", id, steady(11)), of("db_heartbeat_period_seconds", id, steady(10)))},
+		// A replica that has lost its primary says 0; and a heartbeat once in an hour.
+		{"DBReplicationLag", 20,
+			join(of("db_replication_lag_seconds", id, steady(0)), of("db_heartbeat_age_seconds", id, steady(60)), of("db_heartbeat_period_seconds", id, steady(10))),
+			join(of("db_replication_lag_seconds", id, steady(0)), of("db_heartbeat_age_seconds", id, steady(3000)), of("db_heartbeat_period_seconds", id, steady(3600)))},
 	}
 }
 

@@ -46,11 +46,12 @@ func countRate(histogram, selector, by, window string) string {
 }
 
 // quantile is that of a histogram with classic buckets, native ones or both. The
-// native ones come first: they are exact to 9 %.
+// native ones come first: they are exact to 9 %. Without observations it has no
+// value: a NaN would spoil every quantile over time that it is part of.
 func quantile(q, histogram, selector, by, window string) string {
 	return either(
-		fmt.Sprintf("histogram_quantile(%s, sum by (%s) (rate(%s%s[%s])))", q, by, histogram, braces(selector), window),
-		fmt.Sprintf("histogram_quantile(%s, %s)", q, rate(histogram+"_bucket", selector, by+", le", window)))
+		fmt.Sprintf("histogram_quantile(%s, sum by (%s) (rate(%s%s[%s]))) >= 0", q, by, histogram, braces(selector), window),
+		fmt.Sprintf("histogram_quantile(%s, %s) >= 0", q, rate(histogram+"_bucket", selector, by+", le", window)))
 }
 
 // withinShare is the share of a histogram's observations up to bound, which is
