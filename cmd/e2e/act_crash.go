@@ -154,8 +154,10 @@ func (s *stage) allReturns(ctx context.Context) error {
 		return err
 	}
 	// There is an API server again, and no agent yet that could say what became of
-	// the faults: they count as being in force.
-	if err := s.refusedByController(ctx, "one-too-many", experimentText("one-too-many", "shop", "{policy: orders, pods: [orders-2]}", freezeRest), "under another fault"); err != nil {
+	// the faults: they count as being in force. The controller lists again when
+	// client-go's back-off ends, which doubles while there is no API server, up to
+	// 30 s and as much again by chance (client-go's tools/cache/reflector.go).
+	if err := s.refusedByController(ctx, "one-too-many", experimentText("one-too-many", "shop", "{policy: orders, pods: [orders-2]}", freezeRest), "under another fault", 90*time.Second); err != nil {
 		return err
 	}
 	if err := s.Node.StartService(ctx, node.Kubelet); err != nil {

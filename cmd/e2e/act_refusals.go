@@ -33,7 +33,7 @@ func (s *stage) refuse(ctx context.Context) error {
 		{"not-an-instance", "{policy: orders, pods: [neighbour]}", freezeRest, "neighbour"},
 		{"chaos-not-allowed", "{policy: ledger}", freezeRest, "allow"},
 	} {
-		if err := s.refusedByController(ctx, c.name, experimentText(c.name, "shop", c.target, c.rest), c.says); err != nil {
+		if err := s.refusedByController(ctx, c.name, experimentText(c.name, "shop", c.target, c.rest), c.says, 30*time.Second); err != nil {
 			return err
 		}
 	}
@@ -72,12 +72,12 @@ func (s *stage) refusedByServer(ctx context.Context) error {
 	return nil
 }
 
-// refusedByController waits for the controller's word on an experiment.
-func (s *stage) refusedByController(ctx context.Context, name, text, says string) error {
+// refusedByController waits up to limit for the controller's word on an experiment.
+func (s *stage) refusedByController(ctx context.Context, name, text, says string, limit time.Duration) error {
 	if err := s.Apply(ctx, []byte(text)); err != nil {
 		return err
 	}
-	e, err := s.ended(ctx, name, 30*time.Second)
+	e, err := s.ended(ctx, name, limit)
 	if err != nil {
 		return err
 	}
