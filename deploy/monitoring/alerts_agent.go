@@ -7,19 +7,24 @@ import (
 
 const onNode = "on {{ $labels.node }} ({{ $labels.instance }})"
 
+// statementsLost are the reasons of db_probe_lost_total by which a statement is
+// missing. By the others it counts without its text, a record of it is missing,
+// or a client went away, which is ordinary.
+const statementsLost = `reason=~"connections_full|operations_full|pids_full|unreadable|tls_unseen"`
+
 // probeAlerts are on the statement probe: whether its figures can be believed.
 func probeAlerts() []Rule {
 	return []Rule{
 		alert("DBProbeEventsLost", warning, 5*time.Minute,
-			fmt.Sprintf("%s > 0", rate("db_probe_lost_total", "", byAgent+", reason", "5m")),
+			fmt.Sprintf("%s > 0", rate("db_probe_lost_total", statementsLost, byAgent+", reason", "5m")),
 			"The statement probe "+onNode+" loses {{ $value | humanize }} statements a second: {{ $labels.reason }}",
 			"Statements ran that the probe could not record, for five minutes. Rates and digests are too low by that much; latencies of the others are right.",
-			"Dashboard Mooring / Agents, panels Lost by reason and Map fill: a full map means more connections or digests than the probe has room for; mooringctl doctor says what unresolved and unreadable mean on this kernel."),
+			"Dashboard Mooring / Agents, panels Lost by reason and Map fill: a full map means more connections or digests than the probe has room for; mooringctl doctor says what unreadable means on this kernel. The table of reasons is in exporter/README.md."),
 		alert("DBProbeCoverageLow", warning, 10*time.Minute,
-			"db_probe_coverage_ratio < 0.99",
+			coverage+" < 0.99",
 			"The probe sees {{ $value | humanizePercentage }} of the traffic of {{ $labels.instance }}",
 			"Less than 99 % of the bytes that the sockets of this instance carried were seen by the probe, for ten minutes.",
-			"mooringctl doctor on the node: a server that uses io_uring, or connections that are older than the agent, are named there. Until it is 1 again read this instance's rates as a lower bound."),
+			"mooringctl doctor on the node: a server that uses io_uring, or connections that are older than the agent, are named there. While it is low read this instance's rates as a lower bound."),
 		alert("DBProbeMapNearFull", warning, 5*time.Minute,
 			"db_probe_map_entries / db_probe_map_capacity > 0.8",
 			"Map {{ $labels.map }} of the probe "+onNode+" is {{ $value | humanizePercentage }} full",
@@ -61,6 +66,11 @@ func agentAlerts() []Rule {
 			"Family {{ $labels.family }} is not complete "+onNode,
 			"Some series of this family could not be served for ten minutes.",
 			"The agent's log says why, once, at the moment it began."),
+		alert("MooringRecordsLost", warning, 0,
+			fmt.Sprintf(`sum by (%s, reason) (increase(mooring_records_lost_total{reason!="subscriber"}[5m])) > 0`, byAgent),
+			"The agent "+onNode+" lost {{ $value | humanize }} records in five minutes: {{ $labels.reason }}",
+			"Records of slow statements or of the audit were not written: over the rate of their instance (limited), more than the file took (sink_full), or writing failed (sink_failed).",
+			"limited: mooring_records_limited_total names the instance; audit less of it. Otherwise the agent's log has the error: is the disk of --records full?"),
 		alert("MooringControllerDown", warning, 5*time.Minute, `absent(up{job="mooring-controller"} == 1)`,
 			"No controller runs",
 			"Nothing new is placed, resized or broken; policies stay in force and faults that need a controller have ended by themselves. On machines without Kubernetes there is none: leave this alert out there.",

@@ -12,7 +12,8 @@ const who = "{{ $labels.db_system_name }} {{ $labels.instance }}"
 func statementAlerts() []Rule {
 	return []Rule{
 		alert("DBLatencyHigh", warning, 10*time.Minute,
-			fmt.Sprintf("%s > 0.02 and %s > 4 * %s", p99, p99, p99Week),
+			// The week's median is recorded every five minutes, after which it would be stale.
+			fmt.Sprintf("%s > 0.02 and %s > 4 * last_over_time(%s[20m])", p99, p99, p99Week),
 			who+" is slow: p99 is {{ $value | humanizeDuration }}",
 			"The 99th percentile of statement latency has been above 20 ms and above four times its median of the last week for ten minutes.",
 			"mooringctl explain {{ $labels.instance }}; then dashboard Mooring / Instance: is one digest slow (load by digest), the disk (fsync), the CPU (throttled), or the client (blocked share)?"),
@@ -29,10 +30,11 @@ func statementAlerts() []Rule {
 			"A transaction has been open for more than five minutes. It keeps locks, and row versions that cannot be cleaned up.",
 			"Ask its owner to end it. mooringctl explain {{ $labels.instance }} says what else waits; who it is, the database knows: pg_stat_activity by xact_start, or information_schema.innodb_trx."),
 		alert("DBNoTraffic", warning, 5*time.Minute,
-			fmt.Sprintf("%[1]s == 0 and on (%[2]s) db_server_connections > 0 and max_over_time(%[1]s[1h]) > 1", rate1m, byInstance),
-			who+" has connections and answers nothing",
-			"Clients are connected, statements came within the last hour, and for five minutes none has been finished.",
-			"Dashboard Mooring / Instance, panel In flight: above 0 the server hangs (look at locks, disk and the log), at 0 the clients have stopped asking (look at them and at the network)."),
+			// With nothing in flight the clients have stopped asking, as they do every evening.
+			fmt.Sprintf("%[1]s == 0 and on (%[2]s) db_server_requests_in_flight > 0 and max_over_time(%[1]s[1h]) > 1", rate1m, byInstance),
+			who+" has requests and answers nothing",
+			"Requests are in flight, statements came within the last hour, and for five minutes none has been finished.",
+			"The server hangs, or all of it waits for a lock: mooringctl explain {{ $labels.instance }}, then its locks, its disk and its log."),
 		alert("DBLoginFailures", warning, 0,
 			fmt.Sprintf(`sum by (%s) (increase(db_server_logins_total{result="failed"}[5m])) > 20`, bySystem),
 			"{{ $value | humanize }} failed logins to "+who+" in five minutes",

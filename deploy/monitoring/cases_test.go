@@ -52,9 +52,9 @@ func statementCases() []alertCase {
 		{"DBLatencyBurnRateFast", 200, statements(100, 600, 0, 540, 60), statements(180, 0, 600, 600, 0)},
 		{"DBLatencyBurnRateSlow", 400, statements(100, 600, 0, 590, 10), statements(200, 600, 0, 598, 2)},
 		{"DBLongTransaction", 5, of("db_server_transaction_open_age_seconds", sys, "0+70x10"), of("db_server_transaction_open_age_seconds", sys, "0+50x10")},
-		// Nothing more is answered while clients are there; the same, and they have left.
-		{"DBNoTraffic", 50, join(statements(30, 600, 0, 0, 0), of("db_server_connections", sys, steady(5))),
-			join(statements(30, 600, 0, 0, 0), of("db_server_connections", sys, steady(0)))},
+		// Nothing more is answered while clients wait; the same, and they have stopped asking.
+		{"DBNoTraffic", 50, join(statements(30, 600, 0, 0, 0), of("db_server_requests_in_flight", sys, steady(5))),
+			join(statements(30, 600, 0, 0, 0), of("db_server_requests_in_flight", sys, steady(0)), of("db_server_connections", sys, steady(5)))},
 		{"DBLoginFailures", 20, of("db_server_logins_total", and(sys, `result="failed"`), growing(10)),
 			join(of("db_server_logins_total", and(sys, `result="failed"`), growing(1)), of("db_server_logins_total", and(sys, `result="ok"`), growing(100)))},
 		{"DBSlowQueryBurst", 500, of("db_slow_queries_total", sys, turning(1, 480, 120)), of("db_slow_queries_total", sys, growing(120))},
@@ -124,8 +124,11 @@ func replicationCases() []alertCase {
 }
 
 func probeCases() []alertCase {
-	lost := func(each float64) series {
-		return of("db_probe_lost_total", and(self, `reason="connections_full"`), growing(each))
+	lost := func(reason string) series {
+		return of("db_probe_lost_total", and(self, `reason="`+reason+`"`), growing(5))
+	}
+	seen := func(bytes string) series {
+		return join(of("db_probe_seen_bytes_total", id, bytes), of("db_probe_socket_bytes_total", id, growing(1000)))
 	}
 	fill := func(n float64) series {
 		return join(of("db_probe_map_entries", and(self, `map="connections"`), steady(n)), of("db_probe_map_capacity", and(self, `map="connections"`), steady(1000)))
@@ -134,8 +137,10 @@ func probeCases() []alertCase {
 		return join(of("process_cpu_seconds_total", self, growing(agent*60)), of("db_probe_program_run_seconds_total", and(self, `program="recv"`), growing(programs*60)))
 	}
 	return []alertCase{
-		{"DBProbeEventsLost", 20, lost(5), lost(0)},
-		{"DBProbeCoverageLow", 20, of("db_probe_coverage_ratio", id, steady(0.95)), of("db_probe_coverage_ratio", id, steady(0.995))},
+		// A text that was not read costs no statement.
+		{"DBProbeEventsLost", 20, lost("connections_full"), lost("texts")},
+		// Whatever it was before.
+		{"DBProbeCoverageLow", 60, seen(turning(1000, 30, 950)), seen(turning(500, 30, 1000))},
 		{"DBProbeMapNearFull", 20, fill(900), fill(700)},
 		{"DBProbeUnsupported", 20, of("db_probe_mode", and(self, `mode="off"`), steady(1)), of("db_probe_mode", and(self, `mode="tracepoint"`), steady(1))},
 		// Neither alone is too much.
@@ -153,6 +158,8 @@ func agentCases() []alertCase {
 		{"MooringAgentDown", 10, of("up", self, steady(0)), of("up", self, "0x4 1x20")},
 		{"MooringExporterIncomplete", 20, of("mooring_exporter_success", and(self, `family="statements"`), steady(0)),
 			of("mooring_exporter_success", and(self, `family="statements"`), "0x5 1x20")},
+		{"MooringRecordsLost", 10, of("mooring_records_lost_total", and(self, `reason="sink_failed"`), growing(1)),
+			of("mooring_records_lost_total", and(self, `reason="subscriber"`), growing(1))},
 		// The second controller is up.
 		{"MooringControllerDown", 10, series{controller: steady(0)}, series{controller: steady(0), line("up", `job="mooring-controller",instance="d"`): steady(1)}},
 	}
@@ -181,6 +188,7 @@ func recordCases() []recordCase {
 		{fsyncP99, id, 20, fsyncs(0, 600), 50},
 		{blockP99, and(id, `operation="write"`), 20, histogram(blockHistogram, and(id, `operation="write"`), growing(1),
 			map[string]string{"0.01": growing(0), "0.05": growing(600), "+Inf": growing(600)}), 50},
+		{coverage, id, 60, join(of("db_probe_seen_bytes_total", id, turning(500, 30, 950)), of("db_probe_socket_bytes_total", id, growing(1000))), 950},
 		{primary, id, 20, of("db_role", and(id, `role="primary"`), steady(1)), 1000},
 		{overheadCores, `instance="10.0.0.1:9750",node="n1"`, 20, join(of("process_cpu_seconds_total", self, growing(6)),
 			of("db_probe_program_run_seconds_total", and(self, `program="recv"`), growing(3))), 150},

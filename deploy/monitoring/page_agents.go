@@ -15,8 +15,8 @@ func agentsPage() Dashboard {
 			{"Now", []Panel{
 				stat("Agents", "short", 4, "count("+process("up")+" == 1)"),
 				stat("Oldest snapshot", "s", 4, "max("+each("mooring_snapshot_age_seconds")+")", bad(10, 30)...),
-				stat("Lost a second", "ops", 4, sum(rate("db_probe_lost_total", chosenAgent, byAgent, window)), bad(0.001, 1)...),
-				stat("Lowest coverage", "percentunit", 4, "min(db_probe_coverage_ratio)", good(0.95, 0.99)...).about("Share of the socket bytes of an instance that the probe saw, of the worst instance of all agents."),
+				stat("Lost a second", "ops", 4, sum(rate("db_probe_lost_total", chosenAgent+","+statementsLost, byAgent, window)), bad(0.001, 1)...).about("Statements that are missing; Lost by reason has those as well that count without their text."),
+				stat("Lowest coverage", "percentunit", 4, "min("+coverage+")", good(0.95, 0.99)...).about("Share of the socket bytes of an instance that the probe saw, of the worst instance of all agents."),
 				stat("Fullest map", "percentunit", 4, "max("+mapFill()+")", bad(0.5, 0.8)...),
 				stat("Dearest agent", "short", 4, "max("+each(overheadCores)+")", bad(0.15, 0.3)...).about("Cores, of the agent and its programs together."),
 			}},
@@ -25,7 +25,7 @@ func agentsPage() Dashboard {
 				lines("Lost by reason", "ops", 12, q(rate("db_probe_lost_total", chosenAgent, byAgent+", reason", window), "{{reason}} "+name)).
 					about("Statements that ran and could not be recorded; they are missing in rates and digests, not in latencies."),
 				lines("Events by kind", "ops", 12, q(rate("db_probe_events_total", chosenAgent, byAgent+", kind", window), "{{kind}} "+name)).about("What came from the kernel to the agent: texts, records, sessions."),
-				lines("Coverage", "percentunit", 12, q("bottomk(20, db_probe_coverage_ratio)", "{{instance}}")).upTo(1).linked(toInstance()).about("Share of the instance's socket bytes that the probe saw; the twenty lowest."),
+				lines("Coverage", "percentunit", 12, q("bottomk(20, "+coverage+")", "{{instance}}")).upTo(1).linked(toInstance()).about("Share of the instance's socket bytes that the probe saw; the twenty lowest."),
 				lines("Map fill", "percentunit", 12, q(mapFill(), "{{map}} "+name)).upTo(1).limits(bad(0.5, 0.8)),
 				lines("Run time of programs", "short", 12, q(rate("db_probe_program_run_seconds_total", chosenAgent, byAgent+", program", window), "{{program}} "+name)).stacked().
 					about("Cores spent in BPF programs; counted only while the kernel's BPF statistics are on (sysctl kernel.bpf_stats_enabled)."),

@@ -68,10 +68,11 @@ func waitRow() Row {
 }
 
 func digestRow() Row {
-	const byOne = "instance, digest"
+	const byOne = "node, instance, digest"
 	text := fmt.Sprintf("max by (%s, query) (db_query_digest_info{%s})", byOne, chosen)
+	// What has no text (other, unsampled, tls, none) may be the heaviest of all.
 	withText := func(expr string) string {
-		return fmt.Sprintf("(%s) * on (%s) group_left (query) (%s)", expr, byOne, text)
+		return fmt.Sprintf("(%[1]s) * on (%[2]s) group_left (query) (%[3]s) or on (%[2]s) (%[1]s)", expr, byOne, text)
 	}
 	calls, seconds := countRate(digests, chosen, byOne, window), sumRate(digests, chosen, byOne, window)
 	best := func(expr string) Query { return q(top(10, expr), "{{digest}}") }

@@ -115,7 +115,7 @@ func probeRow() Row {
 // mooringRow is what Mooring does to the instance.
 func mooringRow() Row {
 	return Row{"Mooring at work", []Panel{
-		lines("Coverage", "percentunit", 6, q(one("db_probe_coverage_ratio"), "coverage")).upTo(1).about("Share of the instance's socket bytes that the probe saw."),
+		lines("Coverage", "percentunit", 6, q(one(coverage), "coverage")).upTo(1).about("Share of the instance's socket bytes that the probe saw."),
 		lines("Memory on its own NUMA node", "percentunit", 6, q(one("mooring_instance_numa_local_ratio"), "local")).upTo(1).about("Needs a placement."),
 		lines("Faults on purpose", "short", 6, q(one("mooring_fault_active"), "{{kind}}")),
 		table("Where it is", 6, column(one("mooring_instance_cpuset_info"), "", "")).hiding("__name__", "job", "namespace", "pod", "container").about("The CPUs and memory nodes it may use."),

@@ -18,6 +18,7 @@ const (
 	p50           = "instance:db_server_operation_duration:p50_5m"
 	p95           = "instance:db_server_operation_duration:p95_5m"
 	p99           = "instance:db_server_operation_duration:p99_5m"
+	coverage      = "instance:db_probe_coverage:ratio5m"
 	p99Week       = "instance:db_server_operation_duration:p99_median1w"
 	ttfbShare     = "instance:db_server_ttfb_share:ratio5m"
 	blockedShare  = "instance:db_server_response_blocked_share:ratio5m"
@@ -57,6 +58,10 @@ func recordings() []Group {
 		{Name: "mooring-recording-resources", Rules: []Rule{
 			record(fsyncP99, quantile("0.99", fsyncHistogram, "", byInstance, "5m")),
 			record(blockP99, quantile("0.99", blockHistogram, "", byInstance+", operation", "5m")),
+			// Of now: the ratio since the instance was found takes days to tell a change.
+			record(coverage, fmt.Sprintf("%s / (%s > 0)",
+				rate("db_probe_seen_bytes_total", "", byInstance, "5m"),
+				rate("db_probe_socket_bytes_total", "", byInstance, "5m"))),
 			// The agent's own CPU time has the scrape's instance label. Run time of programs
 			// is counted only while the kernel's BPF statistics are on.
 			record(overheadCores, fmt.Sprintf("%[1]s + (%[2]s or 0 * %[1]s)",
