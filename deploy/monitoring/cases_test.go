@@ -93,8 +93,8 @@ func replicationCases() []alertCase {
 	info := func(instance, cluster string) series {
 		return of("mooring_instance_info", fmt.Sprintf(`namespace="db",node="n1",pod=%q,container="pg",instance=%q,cluster=%q`, instance, instance, cluster), steady(1))
 	}
-	failed := func(reason string) series {
-		return of("db_active_probe_failures_total", and(id, `probe="write"`, `reason="`+reason+`"`), growing(2))
+	written := func(success float64) series {
+		return of("db_active_probe_success", and(id, `probe="write"`), steady(success))
 	}
 	const mark = "stale" // the series ends, as it does when the label changes
 	return []alertCase{
@@ -112,7 +112,8 @@ func replicationCases() []alertCase {
 			join(role("a", "primary", steady(1)), role("b", "primary", steady(1)), info("a", "shop"), info("b", "stock"),
 				role("c", "primary", steady(1)), role("d", "primary", steady(1)), info("c", ""), info("d", ""),
 				role("e", "replica", steady(1)), info("e", "shop"))},
-		{"DBWriteProbeFailing", 15, failed("timeout"), failed("read_only")},
+		{"DBWriteProbeFailing", 15, written(0), join(written(0), of("db_read_only", id, steady(1)))},
+		{"DBWriteProbeFailing", 15, written(0), join(written(1), of("db_read_only", id, steady(0)))},
 		{"DBProbeLoginStopped", 5, of("db_active_probe_stopped", id, steady(1)), of("db_active_probe_stopped", id, steady(0))},
 		{"DBReplicationLag", 20, of("db_replication_lag_seconds", id, steady(60)),
 			join(of("db_replication_lag_seconds", id, "60x4 1x100"), of("db_heartbeat_age_seconds", id, steady(11)), of("db_heartbeat_period_seconds", id, steady(10)))},
