@@ -8,12 +8,18 @@ import (
 // replicationAlerts are on what active probes say: they are silent where no
 // policy asks for probes.
 func replicationAlerts() []Rule {
+	found := fmt.Sprintf("max by (%s) (mooring_declared_instance_found)", byInstance)
 	return []Rule{
 		alert("DBDown", critical, 2*time.Minute,
-			fmt.Sprintf("max by (%[1]s) (db_up) == 0 or max by (%[1]s) (mooring_declared_instance_found) == 0", byInstance),
+			// A pod that never served is being set up: DBNotServing has it, later.
+			fmt.Sprintf("max by (%[1]s) (db_up) == 0 or (%[2]s == 0 and max by (%[1]s) (max_over_time(mooring_declared_instance_found[1h])) == 1)", byInstance, found),
 			"{{ $labels.instance }} does not answer, or its server has ended",
-			"For two minutes the active probe has had no answer, or no server has listened in a running pod that a policy declares (mooring_declared_instance_found).",
+			"For two minutes the active probe has had no answer, or no server has listened in a running pod that a policy declares and that served within the last hour (mooring_declared_instance_found).",
 			"No server: the pod's log of before the restart, its events, and disk space. A server without an answer: dashboard Mooring / Instance: are clients still served (operations a second)? Then the probe's own account or network is at fault, see db_active_probe_failures_total."),
+		alert("DBNotServing", critical, 30*time.Minute, found+" == 0",
+			"{{ $labels.instance }} has had no server for half an hour",
+			"A policy declares this pod, it runs, and for half an hour no server has listened in it: it is still being set up or restored, or its server ended and does not return.",
+			"The pod's log: does a restore or a crash recovery still make progress? Then silence this alert for as long as it takes. If the container runs an engine other than the policy's, or listens on no TCP port, correct the policy."),
 		alert("DBRoleFlapping", critical, 0, fmt.Sprintf("changes(%s[15m]) > 2", primary),
 			"{{ $labels.instance }} changed its role {{ $value }} times in 15 minutes",
 			"An instance became primary and ceased to be it more than twice within 15 minutes.",

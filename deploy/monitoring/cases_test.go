@@ -103,6 +103,11 @@ func replicationCases() []alertCase {
 		{"DBDown", 10,
 			join(of("db_up", id, "1 1 1 "+mark), of("mooring_declared_instance_found", id, "1x3 0x20")),
 			join(of("db_up", id, "1 1 1 "+mark), of("mooring_declared_instance_found", id, "1x8 0x20"))},
+		// One that never served is being set up, and half an hour is too long for it.
+		{"DBDown", 80,
+			of("mooring_declared_instance_found", id, "1x40 0x80"),
+			of("mooring_declared_instance_found", id, "0x120")},
+		{"DBNotServing", 40, of("mooring_declared_instance_found", id, "0x120"), of("mooring_declared_instance_found", id, "0x25 1x120")},
 		{"DBRoleFlapping", 12,
 			join(role("a", "primary", "1 1 1 "+mark+" _ 1 1 "+mark+" _ 1 1 1 1 1"), role("a", "replica", "_ _ _ 1 1 "+mark+" _ 1 1 "+mark)),
 			join(role("a", "primary", "1 1 1 "+mark), role("a", "replica", "_ _ _ 1x20"))},
@@ -159,6 +164,9 @@ func agentCases() []alertCase {
 		{"MooringAgentDown", 10, of("up", self, steady(0)), of("up", self, "0x4 1x20")},
 		{"MooringExporterIncomplete", 20, of("mooring_exporter_success", and(self, `family="statements"`), steady(0)),
 			of("mooring_exporter_success", and(self, `family="statements"`), "0x5 1x20")},
+		{"MooringSourceFailing", 20, of("mooring_collector_success", and(self, `collector="records"`), steady(0)),
+			of("mooring_collector_success", and(self, `collector="records"`), "0x5 1x20")},
+		{"MooringEventBug", 30, of("mooring_event_bugs_total", self, "0x20 1x20"), of("mooring_event_bugs_total", self, "0x5 1x40")},
 		{"MooringRecordsLost", 10, of("mooring_records_lost_total", and(self, `reason="sink_failed"`), growing(1)),
 			of("mooring_records_lost_total", and(self, `reason="subscriber"`), growing(1))},
 		// The second controller is up.
