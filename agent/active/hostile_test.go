@@ -53,7 +53,7 @@ func hostile() map[string]string {
 		"a huge packet":    "\xff\xff\xff\x00\x0a",
 		"a torn greeting":  "\x4a\x00\x00\x00\x0a5.5.5-10.11\x00",
 		"http":             "HTTP/1.1 400 Bad Request\r\n\r\nsecret text",
-		"a secret in text": "E\x00\x00\x00\x20SFATAL\x00CXXXXXX\x00Mhunter2\x00\x00",
+		"a secret in text": "E\x00\x00\x00\x1cSFATAL\x00CXX000\x00Mhunter2\x00\x00",
 	}
 }
 
