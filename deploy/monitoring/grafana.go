@@ -84,6 +84,9 @@ func good(orange, green float64) []Step {
 	return []Step{{-1e18, "red"}, {orange, "orange"}, {green, "green"}}
 }
 
+// exactlyOne makes steps for what should be there once: two are worse than none.
+func exactlyOne() []Step { return []Step{{-1e18, "orange"}, {1, "green"}, {2, "red"}} }
+
 // The selectors of pages that show chosen instances, one cluster, and agents.
 const (
 	chosen       = `node=~"$node",namespace=~"$namespace",instance=~"$instance"`

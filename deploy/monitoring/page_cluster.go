@@ -11,7 +11,7 @@ func clusterPage() Dashboard {
 		Rows: []Row{
 			{"Now", []Panel{
 				stat("Members", "short", 4, sum(members(clusterInfo))),
-				stat("Primaries", "short", 4, sum(members(primary)), bad(2, 2)...).about(probes),
+				stat("Primaries", "short", 4, sum(members(primary)), exactlyOne()...).about(probes),
 				stat("Worst replication lag", "s", 4, "max("+members("db_replication_lag_seconds")+")", bad(10, 30)...).about(probes),
 				stat("Operations a second", "ops", 4, sum(members(rate1m))),
 				stat("Load", "short", 4, sum(members(load5m))).about("Average number of statements at work."),
