@@ -12,6 +12,11 @@ const onNode = "on {{ $labels.node }} ({{ $labels.instance }})"
 // or a client went away, which is ordinary.
 const statementsLost = `reason=~"connections_full|operations_full|pids_full|unreadable|tls_unseen"`
 
+// asksAPI selects, by the operator given, the collectors that ask the API server.
+func asksAPI(operator string) string {
+	return "collector" + operator + `"api-server|pods"`
+}
+
 // probeAlerts are on the statement probe: whether its figures can be believed.
 func probeAlerts() []Rule {
 	return []Rule{
@@ -66,10 +71,17 @@ func agentAlerts() []Rule {
 			"Family {{ $labels.family }} is not complete "+onNode,
 			"Some series of this family could not be served for ten minutes.",
 			"The agent's log says why, once, at the moment it began."),
-		alert("MooringSourceFailing", warning, 10*time.Minute, "mooring_collector_success == 0",
+		alert("MooringSourceFailing", warning, 10*time.Minute,
+			fmt.Sprintf("mooring_collector_success{%s} == 0", asksAPI("!~")),
 			"The agent "+onNode+" cannot read {{ $labels.collector }}",
 			"This source of the agent's figures has failed in every tick for ten minutes. What comes of it stands still or is missing; everything else is right.",
-			"kubectl mooring doctor and the agent's log have the error: records is the file of --records, instances the kubelet or /proc, statements and events the kernel's maps, active the account of the probes."),
+			"mooringctl status on that node prints the error behind the collector's name; records is the file of --records, events the reader of statements' texts and records."),
+		alert("MooringAPIServerUnreachable", warning, 10*time.Minute,
+			// One for all nodes: it is no news a thousand times over.
+			fmt.Sprintf("count by (collector) (mooring_collector_success{%s} == 0)", asksAPI("=~")),
+			"{{ $value }} agents cannot use the API server: {{ $labels.collector }}",
+			"For ten minutes these agents have not reached it (api-server), or have not been given the pods of their nodes since they started (pods). Databases, pins and sizes are as they were, and faults end by themselves.",
+			"mooringctl status on one of those nodes prints the error. All nodes: the API server, or for pods the ClusterRole of the agents. Few: their network; dashboard Mooring / Agents, panel Sources and families that work, names them."),
 		alert("MooringEventBug", warning, 0,
 			fmt.Sprintf("sum by (%s) (increase(mooring_event_bugs_total[15m])) > 0", byAgent),
 			"The agent "+onNode+" met a bug of its own while it read events",

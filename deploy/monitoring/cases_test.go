@@ -166,6 +166,13 @@ func agentCases() []alertCase {
 			of("mooring_exporter_success", and(self, `family="statements"`), "0x5 1x20")},
 		{"MooringSourceFailing", 20, of("mooring_collector_success", and(self, `collector="records"`), steady(0)),
 			of("mooring_collector_success", and(self, `collector="records"`), "0x5 1x20")},
+		{"MooringSourceFailing", 20, of("mooring_collector_success", and(self, `collector="statements"`), steady(0)),
+			of("mooring_collector_success", and(self, `collector="api-server"`), steady(0))},
+		// It is one alert, whichever number of nodes: promtool counts it.
+		{"MooringAPIServerUnreachable", 20,
+			join(of("mooring_collector_success", and(self, `collector="api-server"`), steady(0)),
+				of("mooring_collector_success", `collector="api-server",instance="10.0.0.2:9750",job="mooring-agent",node="n2"`, steady(0))),
+			of("mooring_collector_success", and(self, `collector="records"`), steady(0))},
 		{"MooringEventBug", 30, of("mooring_event_bugs_total", self, "0x20 1x20"), of("mooring_event_bugs_total", self, "0x5 1x40")},
 		{"MooringRecordsLost", 10, of("mooring_records_lost_total", and(self, `reason="sink_failed"`), growing(1)),
 			of("mooring_records_lost_total", and(self, `reason="subscriber"`), growing(1))},
