@@ -73,7 +73,7 @@ generate: ## regenerate BPF objects, gRPC code and metric tables
 	@$(SETUP) build
 	@mkdir -p bin
 	go build -o bin/ google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
-	BPF_CLANG=$(CLANG) go generate ./bpf ./agent/agentpb
+	BPF_CLANG=$(CLANG) go generate -tags kernel ./bpf ./agent/agentpb
 	go tool controller-gen object paths=./controller/v1alpha1
 	go tool controller-gen crd:maxDescLen=400 paths=./controller/v1alpha1 output:crd:dir=deploy/crds
 	cp deploy/crds/mooring.dev_*.yaml deploy/helm/mooring/crds/

@@ -8,6 +8,7 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/rlimit"
 	"github.com/stretchr/testify/require"
 
 	"github.com/mooring-dev/mooring/bpf/kerneltest/wire"
@@ -30,6 +31,7 @@ type mongoLab struct {
 
 func newMongoLab(t testing.TB) *mongoLab {
 	t.Helper()
+	require.NoError(t, rlimit.RemoveMemlock())
 	spec, err := loadMongoProbe()
 	require.NoError(t, err)
 	coll, err := ebpf.NewCollection(spec)

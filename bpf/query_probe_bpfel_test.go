@@ -8,85 +8,31 @@ import (
 	_ "embed"
 	"fmt"
 	"io"
-	"structs"
 
 	"github.com/cilium/ebpf"
 )
-
-type queryProbeConnection struct {
-	_         structs.HostLayout
-	Started   uint64
-	Sent      uint64
-	Buffer    uint64
-	Extent    uint32
-	Skip      uint32
-	Slot      uint32
-	Flags     uint16
-	Protocol  uint8
-	Phase     uint8
-	Operation uint8
-	Prepared  uint8
-	Error     uint8
-	Last      [2]uint8
-	Pad       [3]uint8
-}
-
-type queryProbeHistogram struct {
-	_       structs.HostLayout
-	Classic [17]uint64
-	Native  [218]uint64
-	Sum     uint64
-}
-
-type queryProbeOperationKey struct {
-	_         structs.HostLayout
-	Slot      uint32
-	Operation uint8
-	Error     uint8
-	Pad       uint16
-}
-
-type queryProbePortKey struct {
-	_    structs.HostLayout
-	Slot uint32
-	Port uint16
-	Pad  uint16
-}
-
-type queryProbePreparedKey struct {
-	_          structs.HostLayout
-	Connection uint64
-	Statement  uint64
-}
-
-type queryProbeQuerySettings struct {
-	_        structs.HostLayout
-	Follow   uint32
-	ChildPid uint32
-}
-
-type queryProbeServer struct {
-	_        structs.HostLayout
-	Slot     uint32
-	Protocol uint8
-	Pad      [3]uint8
-}
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	queryProbeMapBlank       = "blank"
-	queryProbeMapCgroups     = "cgroups"
-	queryProbeMapConnections = "connections"
-	queryProbeMapLosses      = "losses"
-	queryProbeMapOperations  = "operations"
-	queryProbeMapPids        = "pids"
-	queryProbeMapPorts       = "ports"
-	queryProbeMapPrepared    = "prepared"
-	queryProbeMapSettings    = "settings"
-	queryProbeProgOnDuration = "on_duration"
-	queryProbeProgOnText     = "on_text"
+	queryProbeMapBlank        = "blank"
+	queryProbeMapCgroups      = "cgroups"
+	queryProbeMapConnections  = "connections"
+	queryProbeMapDigests      = "digests"
+	queryProbeMapErrors       = "errors"
+	queryProbeMapLosses       = "losses"
+	queryProbeMapOperations   = "operations"
+	queryProbeMapPids         = "pids"
+	queryProbeMapPorts        = "ports"
+	queryProbeMapPrepared     = "prepared"
+	queryProbeMapRules        = "rules"
+	queryProbeMapSettings     = "settings"
+	queryProbeMapTexts        = "texts"
+	queryProbeMapTraffic      = "traffic"
+	queryProbeMapTransactions = "transactions"
+	queryProbeProgOnDuration  = "on_duration"
+	queryProbeProgOnText      = "on_text"
 )
 
 // loadQueryProbe returns the embedded CollectionSpec for queryProbe.
@@ -139,15 +85,21 @@ type queryProbeProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type queryProbeMapSpecs struct {
-	Blank       *ebpf.MapSpec `ebpf:"blank"`
-	Cgroups     *ebpf.MapSpec `ebpf:"cgroups"`
-	Connections *ebpf.MapSpec `ebpf:"connections"`
-	Losses      *ebpf.MapSpec `ebpf:"losses"`
-	Operations  *ebpf.MapSpec `ebpf:"operations"`
-	Pids        *ebpf.MapSpec `ebpf:"pids"`
-	Ports       *ebpf.MapSpec `ebpf:"ports"`
-	Prepared    *ebpf.MapSpec `ebpf:"prepared"`
-	Settings    *ebpf.MapSpec `ebpf:"settings"`
+	Blank        *ebpf.MapSpec `ebpf:"blank"`
+	Cgroups      *ebpf.MapSpec `ebpf:"cgroups"`
+	Connections  *ebpf.MapSpec `ebpf:"connections"`
+	Digests      *ebpf.MapSpec `ebpf:"digests"`
+	Errors       *ebpf.MapSpec `ebpf:"errors"`
+	Losses       *ebpf.MapSpec `ebpf:"losses"`
+	Operations   *ebpf.MapSpec `ebpf:"operations"`
+	Pids         *ebpf.MapSpec `ebpf:"pids"`
+	Ports        *ebpf.MapSpec `ebpf:"ports"`
+	Prepared     *ebpf.MapSpec `ebpf:"prepared"`
+	Rules        *ebpf.MapSpec `ebpf:"rules"`
+	Settings     *ebpf.MapSpec `ebpf:"settings"`
+	Texts        *ebpf.MapSpec `ebpf:"texts"`
+	Traffic      *ebpf.MapSpec `ebpf:"traffic"`
+	Transactions *ebpf.MapSpec `ebpf:"transactions"`
 }
 
 // queryProbeVariableSpecs contains global variables before they are loaded into the kernel.
@@ -176,15 +128,21 @@ func (o *queryProbeObjects) Close() error {
 //
 // It can be passed to loadQueryProbeObjects or ebpf.CollectionSpec.LoadAndAssign.
 type queryProbeMaps struct {
-	Blank       *ebpf.Map `ebpf:"blank"`
-	Cgroups     *ebpf.Map `ebpf:"cgroups"`
-	Connections *ebpf.Map `ebpf:"connections"`
-	Losses      *ebpf.Map `ebpf:"losses"`
-	Operations  *ebpf.Map `ebpf:"operations"`
-	Pids        *ebpf.Map `ebpf:"pids"`
-	Ports       *ebpf.Map `ebpf:"ports"`
-	Prepared    *ebpf.Map `ebpf:"prepared"`
-	Settings    *ebpf.Map `ebpf:"settings"`
+	Blank        *ebpf.Map `ebpf:"blank"`
+	Cgroups      *ebpf.Map `ebpf:"cgroups"`
+	Connections  *ebpf.Map `ebpf:"connections"`
+	Digests      *ebpf.Map `ebpf:"digests"`
+	Errors       *ebpf.Map `ebpf:"errors"`
+	Losses       *ebpf.Map `ebpf:"losses"`
+	Operations   *ebpf.Map `ebpf:"operations"`
+	Pids         *ebpf.Map `ebpf:"pids"`
+	Ports        *ebpf.Map `ebpf:"ports"`
+	Prepared     *ebpf.Map `ebpf:"prepared"`
+	Rules        *ebpf.Map `ebpf:"rules"`
+	Settings     *ebpf.Map `ebpf:"settings"`
+	Texts        *ebpf.Map `ebpf:"texts"`
+	Traffic      *ebpf.Map `ebpf:"traffic"`
+	Transactions *ebpf.Map `ebpf:"transactions"`
 }
 
 func (m *queryProbeMaps) Close() error {
@@ -192,12 +150,18 @@ func (m *queryProbeMaps) Close() error {
 		m.Blank,
 		m.Cgroups,
 		m.Connections,
+		m.Digests,
+		m.Errors,
 		m.Losses,
 		m.Operations,
 		m.Pids,
 		m.Ports,
 		m.Prepared,
+		m.Rules,
 		m.Settings,
+		m.Texts,
+		m.Traffic,
+		m.Transactions,
 	)
 }
 

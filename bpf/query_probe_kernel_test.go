@@ -12,14 +12,16 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/rlimit"
 	"github.com/stretchr/testify/require"
 )
 
-//go:generate go tool bpf2go -target bpfel -tags kernel -output-stem query_probe queryProbe query_probe_test.bpf.c -- -O2 -g -Wall -Wextra -Werror -Wpadded -Iheaders -idirafter /usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu
+//go:generate go tool bpf2go -target bpfel -tags kernel -output-stem query_probe -no-global-types queryProbe query_probe_test.bpf.c -- -O2 -g -Wall -Wextra -Werror -Wpadded -Iheaders -idirafter /usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu
 
 // loadProbe loads the test programs.
 func loadProbe(t *testing.T) *ebpf.Collection {
 	t.Helper()
+	require.NoError(t, rlimit.RemoveMemlock())
 	spec, err := loadQueryProbe()
 	require.NoError(t, err)
 	coll, err := ebpf.NewCollection(spec)
@@ -104,6 +106,8 @@ func TestStatementText(t *testing.T) {
 		"reset all": "set", "show tables": "show", "explain select 1": "show", "describe t": "show",
 		"copy t from stdin": "copy", "load data infile": "copy", "prepare x as select 1": "prepare",
 		"deallocate x": "prepare", "fetch 1 from c": "fetch", "close c": "fetch", "create table t()": "ddl",
+		"SET PASSWORD FOR a = 'x'": "ddl", "set\tpassword = 'x'": "ddl", "/* a */ Set Default Role r TO a": "ddl",
+		"set default_storage_engine = x": "set", "set passive = 1": "set", "set pass": "set", "set default rol": "set",
 		"truncate t": "ddl", "grant all": "ddl", "vacuum": "admin", "flush tables": "admin", "kill 1": "admin",
 		"": "other", " ": "other", "1": "other", "se": "other", "en": "other", "listen x": "other", "\x00\x01": "other",
 		"/* never ends": "other", "/*" + strings.Repeat("x", 300) + "*/ select": "other",

@@ -28,5 +28,8 @@ int on_duration(__u64 *ctx)
 SEC("raw_tp/mooring_test")
 int on_text(__u64 *ctx)
 {
-	return sql_operation(ctx[0], ctx[0] + ctx[1]);
+	struct connection c = {};
+
+	set_operation(&c, sql_operation(ctx[0], ctx[0] + ctx[1]));
+	return c.operation;
 }

@@ -216,6 +216,27 @@ static __always_inline void set_operation(struct connection *c, __u8 found)
 	c->operation = found >= QUERY_COMMIT ? QUERY_TXN : found;
 }
 
+/*
+ * sets_privilege tells whether the text, whose first eight bytes in lower case are
+ * word, is SET PASSWORD or SET DEFAULT ROLE: who may do what is no setting.
+ */
+static __always_inline int sets_privilege(__u64 word, __u64 text, __u64 end)
+{
+	__u8 fourth = word >> 24;
+	__u64 rest;
+
+	if (fourth >= '0') /* no blank of any kind, with that bit */
+		return 0;
+	word &= ~0xff000000ULL;
+	if (word != EIGHT('s', 'e', 't', 0, 'p', 'a', 's', 's') &&
+	    word != EIGHT('s', 'e', 't', 0, 'd', 'e', 'f', 'a'))
+		return 0;
+	rest = text_word(text + 8, end) | EACH_BYTE(0x20);
+	if ((word >> 32) == W4('p', 'a', 's', 's'))
+		return (__u32)rest == W4('w', 'o', 'r', 'd');
+	return rest == EIGHT('u', 'l', 't', ' ', 'r', 'o', 'l', 'e');
+}
+
 /* sql_operation tells what the statement from text up to end is. */
 static __always_inline __u8 sql_operation(__u64 text, __u64 end)
 {
@@ -234,7 +255,8 @@ static __always_inline __u8 sql_operation(__u64 text, __u64 end)
 			word = text_word(text, end);
 		}
 	}
-	return word_operation(word | EACH_BYTE(0x20));
+	word |= EACH_BYTE(0x20);
+	return sets_privilege(word, text, end) ? QUERY_DDL : word_operation(word);
 }
 
 #endif
