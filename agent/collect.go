@@ -221,18 +221,29 @@ func (a *Agent) resources(next *state.Snapshot) error {
 			next.Instances = append(next.Instances, s)
 			continue
 		}
-		stat, err := a.stat(&in)
-		if err != nil {
-			s.Err = err.Error()
+		if err := a.measure(next.Nodes, &s); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", in.ID, err))
-		} else {
-			s.Resources = stat
-			s.Placement = placement(next.Nodes, stat.MemoryNodes)
 		}
 		s.PlacementErr = a.placementErr(next.Nodes, &s)
 		next.Instances = append(next.Instances, s)
 	}
 	return errors.Join(errs...)
+}
+
+// measure reads an instance's cgroup, and keeps why it could not. What the pod
+// counted is left out alone where only that cannot be read.
+func (a *Agent) measure(nodes []state.Node, s *state.InstanceStatus) error {
+	g, err := a.open(&s.Instance)
+	if err == nil {
+		s.Resources, err = readCgroup(g)
+	}
+	if err != nil {
+		s.Err = err.Error()
+		return err
+	}
+	s.Placement = placement(nodes, s.Resources.MemoryNodes)
+	s.Resources.PodOOMKills, err = podOOMKills(g, &s.Instance)
+	return err
 }
 
 // open returns the instance's cgroup.
@@ -257,26 +268,34 @@ func (a *Agent) stat(in *state.Instance) (state.Resources, error) {
 	if err != nil {
 		return state.Resources{}, err
 	}
+	return readCgroup(g)
+}
+
+func readCgroup(g *cgroup.Group) (state.Resources, error) {
 	s, err := g.Stat()
 	if err != nil {
 		return state.Resources{}, err
 	}
-	r := state.Resources{
+	return state.Resources{
 		CPUMillicores: s.CPUMillicores, CPUUsage: s.CPUUsage, CPUThrottled: s.CPUThrottled,
 		MemoryLimitBytes: s.MemoryLimitBytes, MemoryUsageBytes: s.MemoryUsageBytes,
 		MemoryInUseBytes: s.MemoryInUseBytes, OOMKills: s.OOMKills,
 		CPUs: s.CPUs, MemoryNodes: s.MemoryNodes, NodeBytes: s.NodeBytes,
+	}, nil
+}
+
+// podOOMKills reads what the pod of an instance counted, nil if it has none. The
+// cgroup of a container is right below its pod's. With the container goes its own
+// count of kills, and the server's end takes the container with it.
+func podOOMKills(g *cgroup.Group, in *state.Instance) (*int64, error) {
+	if in.PodUID == "" {
+		return nil, nil
 	}
-	// The cgroup of a container is right below its pod's. With the container goes
-	// its count of kills, and the server's own end takes the container with it.
-	if in.PodUID != "" {
-		if kills, ok, err := g.OOMKillsAbove(); err != nil {
-			return state.Resources{}, err
-		} else if ok {
-			r.PodOOMKills = &kills
-		}
+	kills, ok, err := g.OOMKillsAbove()
+	if err != nil || !ok {
+		return nil, err
 	}
-	return r, nil
+	return &kills, nil
 }
 
 // placement derives where an instance is from the memory nodes it may use: it

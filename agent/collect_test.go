@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -51,6 +53,20 @@ func TestKillsOfAPodOutliveItsContainers(t *testing.T) {
 	require.Zero(t, all[0].Resources.OOMKills, "its container was made after the kills")
 	require.Equal(t, pointer(int64(2)), all[0].Resources.PodOOMKills)
 	require.Nil(t, all[1].Resources.PodOOMKills, "what is above a unit is not its own")
+}
+
+func TestUnreadableKillsOfAPodLeaveTheRest(t *testing.T) {
+	f := newFixture(t)
+	f.instance(t, "/pod/db", "pg-0").PodUID = "u-1"
+	write(t, filepath.Join(f.root, "cgroup/pod/memory.events"), "oom_kill many\n")
+	s := f.agent(t).Snapshot()
+	require.Len(t, s.Instances, 1)
+	require.Empty(t, s.Instances[0].Err)
+	require.EqualValues(t, 500, s.Instances[0].Resources.CPUMillicores)
+	require.Nil(t, s.Instances[0].Resources.PodOOMKills)
+	require.True(t, slices.ContainsFunc(s.Collectors, func(c state.Collector) bool {
+		return c.Name == "resources" && strings.Contains(c.Err, "is not a key and a number")
+	}), "%v", s.Collectors)
 }
 
 func TestTheSnapshotNamesDeclaredPodsWithoutAServer(t *testing.T) {
