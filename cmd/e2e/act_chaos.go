@@ -34,7 +34,7 @@ func (s *stage) delay(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w := watchHandshakes(ctx, victim, 300*time.Millisecond, 50*time.Millisecond)
+	w := watchHandshakes(ctx, victim, 300*time.Millisecond, 100*time.Millisecond)
 	defer w.stop()
 	clock, err := s.Node.Clock(ctx)
 	if err != nil {

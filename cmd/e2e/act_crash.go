@@ -18,7 +18,7 @@ metadata: {name: orphan-delay, namespace: shop}
 spec:
   target: {policy: orders, pods: [orders-1]}
   fault: {networkDelay: {delay: 300ms}}
-  duration: 11s
+  duration: 8s
   onControlLoss: ContinueUntilDeadline
 ---
 apiVersion: mooring.dev/v1alpha1
@@ -27,7 +27,7 @@ metadata: {name: orphan-freeze, namespace: shop}
 spec:
   target: {policy: cache}
   fault: {freeze: {}}
-  duration: 11s
+  duration: 8s
   onControlLoss: ContinueUntilDeadline
 `
 

@@ -3,11 +3,15 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 )
 
 // databasesAnswer asks each database from outside its pod, and PostgreSQL how
 // its replication is.
 func (s *stage) databasesAnswer(ctx context.Context) error {
+	if err := s.replicated(); err != nil {
+		return err
+	}
 	for _, q := range []struct {
 		name string
 		ask  func() (string, error)
@@ -25,9 +29,16 @@ func (s *stage) databasesAnswer(ctx context.Context) error {
 		{"ledger-0 answers", func() (string, error) { return s.MariaDB(ctx, "ledger-0", "SELECT 1") }, "1"},
 		{"cache-0 answers", func() (string, error) { return s.Redis(ctx, "cache-0", "ping") }, "PONG"},
 	} {
-		got, err := q.ask()
-		if err != nil {
-			return fmt.Errorf("%s: %w", q.name, err)
+		// A pod is Ready once its port listens, which is a little before its database
+		// is one.
+		var got string
+		if err := s.Eventually(ctx, 60*time.Second, q.name, func(context.Context) (err error) {
+			if got, err = q.ask(); err == nil && got != q.want {
+				err = fmt.Errorf("it says %q, not %q", got, q.want)
+			}
+			return err
+		}); err != nil {
+			return err
 		}
 		s.figures.Equal(q.name, truth(got == q.want), "", 1)
 		s.say("%s: %q", q.name, got)

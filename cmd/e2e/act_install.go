@@ -176,7 +176,8 @@ func copyTree(from, to string) error {
 	})
 }
 
-// install puts Mooring on the cluster by one kubectl apply -k.
+// install puts Mooring on the cluster by one kubectl apply -k. The replicas are
+// still becoming Ready meanwhile.
 func (s *stage) install(ctx context.Context) error {
 	var err error
 	if s.before, err = s.traces(ctx); err != nil {
@@ -194,6 +195,7 @@ func (s *stage) install(ctx context.Context) error {
 	took := time.Since(begun).Seconds()
 	s.say("agent and controller are Ready %.1f s after kubectl apply", took)
 	s.figures.AtMost("installed and Ready", took, "s", 120)
+	s.scraped = s.prometheusRuns(ctx)
 	return nil
 }
 

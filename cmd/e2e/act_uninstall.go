@@ -79,8 +79,15 @@ func (s *stage) cleanNodes(ctx context.Context) error {
 		return err
 	}
 	s.show("kubectl logs -n mooring-system daemonset/mooring-uninstall -c clean", out)
-	_, err = s.Kubectl(ctx, "delete", "-k", dir, "--timeout", "120s")
-	return err
+	for _, args := range [][]string{
+		{"delete", "-k", dir, "--timeout", "120s"},
+		{"wait", "-n", system, "pod", "-l", "app.kubernetes.io/name=mooring-uninstall", "--for=delete", "--timeout=2m"},
+	} {
+		if _, err := s.Kubectl(ctx, args...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // difference lists what is only in one of two sorted lists.

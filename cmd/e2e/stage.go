@@ -25,10 +25,13 @@ type stage struct {
 	figures figure.Set
 
 	// resources is made at its first use; before is what the node was like without
-	// Mooring.
+	// Mooring. replicated waits until the replicas are Ready, scraped until
+	// Prometheus has scraped everything.
 	resources  client.Client
 	prometheus *testbed.Prometheus
 	before     []string
+	replicated func() error
+	scraped    func() error
 }
 
 // act is one part of the story.
@@ -108,7 +111,7 @@ func inside(ctx context.Context, o options) (code int, err error) {
 		}
 	}()
 	if err == nil {
-		err = s.DeployDatabases(running)
+		s.replicated, err = s.DeployDatabases(running)
 	}
 	if err == nil && o.args[0] == "run" {
 		err = s.prepareInstall(running)
@@ -123,6 +126,9 @@ func inside(ctx context.Context, o options) (code int, err error) {
 		}
 	case o.args[0] == "check":
 		err = s.tell(running, s.checks())
+	}
+	if err == nil && o.args[0] == "up" {
+		err = s.replicated()
 	}
 	if err == nil && (o.args[0] == "up" || o.keep) {
 		err = s.wait(ctx, running, filepath.Base(dir))

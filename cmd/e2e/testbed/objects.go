@@ -110,15 +110,17 @@ func (c *Cluster) Delete(ctx context.Context, stream []byte) error {
 // replica is what manifests/replica.yaml needs to know.
 type replica struct{ Name, Primary string }
 
-// DeployDatabases applies the databases and waits until all their pods are Ready.
-func (c *Cluster) DeployDatabases(ctx context.Context) error {
+// DeployDatabases applies the databases and waits until the primaries are Ready
+// and the replicas run. The function returned waits until the replicas are Ready,
+// too, and is to be called once.
+func (c *Cluster) DeployDatabases(ctx context.Context) (replicated func() error, err error) {
 	note := c.track()
 	stream, err := manifests.ReadFile("manifests/shop.yaml")
 	if err != nil {
-		return fmt.Errorf("read manifest: %w", err)
+		return nil, fmt.Errorf("read manifest: %w", err)
 	}
 	if err := c.Apply(ctx, stream); err != nil {
-		return err
+		return nil, err
 	}
 	var primary corev1.Pod
 	if err := poll(ctx, 2*time.Minute, "the primary's address", func(ctx context.Context) error {
@@ -130,33 +132,42 @@ func (c *Cluster) DeployDatabases(ctx context.Context) error {
 		}
 		return nil
 	}); err != nil {
-		return err
+		return nil, err
 	}
 	note("pod orders-0 has an address")
-	for _, name := range []string{"orders-1", "orders-2"} {
+	replicas := []string{"orders-1", "orders-2"}
+	for _, name := range replicas {
 		stream, err := replicaManifest(replica{name, primary.Status.PodIP})
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if err := c.Apply(ctx, stream); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	for _, group := range []struct {
-		what string
-		pods []string
-	}{
-		{"primaries Ready", []string{"orders-0", "ledger-0", "cache-0", "neighbour"}},
-		{"replicas Ready", []string{"orders-1", "orders-2"}},
-	} {
-		for _, name := range group.pods {
+	for _, name := range []string{"orders-0", "ledger-0", "cache-0", "neighbour"} {
+		if err := c.PodReady(ctx, Namespace, name, 4*time.Minute); err != nil {
+			return nil, err
+		}
+	}
+	note("primaries Ready")
+	for _, name := range replicas {
+		if err := c.podRuns(ctx, Namespace, name, time.Minute); err != nil {
+			return nil, err
+		}
+	}
+	done := make(chan error, 1)
+	go func() {
+		for _, name := range replicas {
 			if err := c.PodReady(ctx, Namespace, name, 4*time.Minute); err != nil {
-				return err
+				done <- err
+				return
 			}
 		}
-		note(group.what)
-	}
-	return nil
+		note("replicas Ready")
+		done <- nil
+	}()
+	return func() error { return <-done }, nil
 }
 
 func replicaManifest(r replica) ([]byte, error) {
@@ -184,6 +195,20 @@ func (c *Cluster) PodReady(ctx context.Context, namespace, name string, limit ti
 			}
 		}
 		return fmt.Errorf("it is %s", describe(&p))
+	})
+}
+
+// podRuns waits until a pod's containers run, Ready or not.
+func (c *Cluster) podRuns(ctx context.Context, namespace, name string, limit time.Duration) error {
+	return poll(ctx, limit, "pod "+name+" to run", func(ctx context.Context) error {
+		var p corev1.Pod
+		if err := c.Client.Get(ctx, types.NamespacedName{Namespace: namespace, Name: name}, &p); err != nil {
+			return err
+		}
+		if p.Status.Phase != corev1.PodRunning {
+			return fmt.Errorf("it is %s", describe(&p))
+		}
+		return nil
 	})
 }
 
