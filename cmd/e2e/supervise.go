@@ -135,10 +135,27 @@ func newRun(runs string) (*runFolder, error) {
 
 func (r *runFolder) netns() string { return filepath.Join(netnsDir, filepath.Base(r.dir)) }
 
+// shareNames makes the folder of names a shared mount, as ip-netns(8) does when it
+// is not one. Where that came later, it would hide the mounts that are names, and
+// then those cannot be removed any more.
+func shareNames() error {
+	if err := os.MkdirAll(netnsDir, 0o755); err != nil {
+		return err
+	}
+	err := unix.Mount("", netnsDir, "none", unix.MS_SHARED|unix.MS_REC, "")
+	if !errors.Is(err, unix.EINVAL) { // it is no mount
+		return err
+	}
+	if err := unix.Mount(netnsDir, netnsDir, "none", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return err
+	}
+	return unix.Mount("", netnsDir, "none", unix.MS_SHARED|unix.MS_REC, "")
+}
+
 // name makes the namespace of a process known to ip-netns(8) by the run's name.
 func (r *runFolder) name(pid int) error {
-	if err := os.MkdirAll(netnsDir, 0o755); err != nil {
-		return fmt.Errorf("name the network namespace: %w", err)
+	if err := shareNames(); err != nil {
+		return fmt.Errorf("name the network namespace: share %s: %w", netnsDir, err)
 	}
 	f, err := os.OpenFile(r.netns(), os.O_CREATE|os.O_EXCL|os.O_RDONLY, 0)
 	if err != nil {
