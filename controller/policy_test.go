@@ -1,6 +1,8 @@
 package controller
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -13,6 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/mooring-dev/mooring/agent/agentpb"
 	"github.com/mooring-dev/mooring/controller/fleet"
@@ -105,6 +108,24 @@ func TestAPolicySaysWhatIsMissing(t *testing.T) {
 			require.Equal(t, c.ready, st.Ready)
 		})
 	}
+}
+
+func TestAPolicysEventIsToldOnceItsStatusIsWritten(t *testing.T) {
+	w := newWorld(t)
+	w.tell()
+	w.hooks.SubResourcePatch = func(context.Context, client.Client, string, client.Object, client.Patch, ...client.SubResourcePatchOption) error {
+		return errors.New("the API server is away")
+	}
+	for range 2 {
+		_, err := w.r.reconcile(t.Context(), key{kindPolicy, "db", "pg"})
+		require.ErrorContains(t, err, "is away")
+	}
+	require.Empty(t, w.events.Events)
+	w.hooks.SubResourcePatch = nil
+	w.policyTurn("pg")
+	w.policyTurn("pg")
+	require.Len(t, w.events.Events, 1, "one event, once")
+	require.Contains(t, <-w.events.Events, "Applied")
 }
 
 func TestAPolicyIsAppliedOnceItsAgentsGoByIt(t *testing.T) {
