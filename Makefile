@@ -53,6 +53,9 @@ test-vm: tools build ## kernel tests in the virtual machine (KERNEL=5.10, 6.1 or
 	@$(SETUP) kernel $(KERNEL)
 	go vet -tags kernel $(KERNEL_PACKAGES)
 	VMTEST_KERNEL=$(KERNEL) go test -tags kernel -p 1 -count 1 -timeout 20m -exec $(CURDIR)/bin/vmtest $(KERNEL_PACKAGES)
+	@echo "a node without the LSM of BPF:"
+	VMTEST_KERNEL=$(KERNEL) VMTEST_CMDLINE=lsm=lockdown,landlock,yama,apparmor \
+	  go test -tags kernel -count 1 -timeout 20m -exec $(CURDIR)/bin/vmtest -run '^TestIOFaults$$' ./bpf
 
 monitoring-test: ## every recording rule and alert against its cases, by promtool
 	@$(SETUP) control
