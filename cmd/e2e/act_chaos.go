@@ -49,7 +49,7 @@ func (s *stage) delay(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.figures.AtMost("from apply to the fault's effect on the node", slow.Sub(applied).Seconds(), "s", 2)
+	s.figures.AtMost("from apply to the fault's effect on the node", slow.Sub(applied).Seconds(), "s", 2*s.slack)
 	meanwhile, err := quickest(neighbour)
 	if err != nil {
 		return err

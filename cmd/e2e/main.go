@@ -27,6 +27,9 @@ type options struct {
 	args    []string
 }
 
+// pace is how long a run may take where nothing else is said.
+const pace = 6 * time.Minute
+
 const usage = `usage: e2e [flags] [run | up | check | kubectl ARG... | sh SCRIPT | load | env]
   run      the whole story (the default)
   up       bring the cluster and the databases up and keep them until Ctrl-C
@@ -70,7 +73,7 @@ func parse(arguments []string, w io.Writer) (options, error) {
 	f.StringVar(&o.kernel, "kernel", "6.1", "kernel of the guest: 5.10, 6.1 or 6.12")
 	f.StringVar(&o.memory, "memory", "2G", "memory of the guest, in M or G")
 	f.DurationVar(&o.limit, "timeout", 0, "time limit; 0 is 30 minutes for run and 24 hours for up")
-	f.DurationVar(&o.pace, "pace", 6*time.Minute, "how long a run may take for its checks to pass")
+	f.DurationVar(&o.pace, "pace", pace, "how long a run may take for its checks to pass; on a longer one a fault may also begin later")
 	f.StringVar(&o.run, "run", "", "the run to act on, if several are up")
 	f.BoolVar(&o.keep, "keep", false, "after a run, keep the cluster until Ctrl-C")
 	f.StringVar(&o.logs, "logs", "", "folder to copy all logs to at the end")
